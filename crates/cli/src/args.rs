@@ -1,0 +1,165 @@
+//! The command line: what may be said, its environment variables and its defaults.
+//!
+//! What the values mean together (a heartbeat against its lease) is checked by the command that uses them.
+
+mod duration;
+mod import;
+mod rate;
+mod run;
+mod size;
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use import::{EnqueueArgs, ImportArgs};
+pub(crate) use rate::HostRate;
+pub(crate) use run::{Layout, RunArgs};
+
+/// Fetches a list of artifacts (papers, data sets, pages), in parallel, without hammering anybody and without losing
+/// anything.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Example:
+  longhaul queue import papers.jsonl
+  longhaul queue run --drain --contact you@example.org
+
+Exit codes:
+    0  all as asked
+    1  the program could not do its work
+    2  wrong usage
+    3  the run ended as asked, but some jobs are in error
+    4  some input lines were rejected; the good ones are in
+    5  a budget ended the run
+    6  drained, but work remains
+  130  stopped by Ctrl-C (SIGINT)
+  143  stopped by SIGTERM")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The file that the queue is kept in
+    #[arg(long, global = true, value_name = "PATH", env = "LONGHAUL_QUEUE", default_value = "state/workqueue.sqlite",
+        value_parser = queue_path)]
+    pub(crate) queue: PathBuf,
+    /// What a change must have survived when it counts: `full` a power cut, `normal` a crash of the program
+    #[arg(long, global = true, env = "LONGHAUL_DURABILITY", default_value = "full")]
+    pub(crate) durability: Durability,
+    /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter like `longhaul_worker=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "LONGHAUL_LOG", default_value = "warn")]
+    pub(crate) log: String,
+    /// How it is logged
+    #[arg(long, global = true, env = "LONGHAUL_LOG_FORMAT", default_value = "human")]
+    pub(crate) log_format: LogFormat,
+    /// No progress and no hints; results, warnings and errors alone
+    #[arg(long, global = true, env = "LONGHAUL_QUIET", value_parser = BoolishValueParser::new())]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    Full,
+    Normal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Work with a queue: fill it, run it, look at it
+    #[command(subcommand, arg_required_else_help = true)]
+    Queue(QueueCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Put artifacts from files into the queue
+    ///
+    /// A line is a JSON object with an `id`, an OpenAlex work, a DOI or a URL. What is in the queue already is left as
+    /// it is, so an import can be repeated, and goes on where it was interrupted.
+    Import(ImportArgs),
+    /// Put one artifact into the queue
+    ///
+    /// If it is in the queue already, it is left as it is, and the answer says so.
+    Enqueue(EnqueueArgs),
+    /// Fetch what is in the queue
+    ///
+    /// Runs until it is stopped, or with --drain until nothing is left. Press Ctrl-C to stop: running jobs get --grace
+    /// to finish, and a later run goes on with the rest.
+    Run(Box<RunArgs>),
+    /// Show what is in the queue
+    ///
+    /// Needs no run, and disturbs none.
+    Stats(StatsArgs),
+}
+
+/// `queue stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// How the result is printed
+    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+fn queue_path(text: &str) -> Result<PathBuf, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("postgres" | "postgresql") => {
+            Err("this build has no PostgreSQL; name a file, which is made if it is missing".to_owned())
+        }
+        Some(_) => Err("a queue is a file, not a URL".to_owned()),
+        None if text.trim().is_empty() => Err("a queue is a file; this names none".to_owned()),
+        None => Ok(PathBuf::from(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let id = arg.get_id().as_str();
+                if matches!(id, "help" | "version") {
+                    continue;
+                }
+                let wanted = format!("LONGHAUL_{}", id.to_uppercase());
+                let found = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert_eq!(found, Some(wanted), "{} --{id}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

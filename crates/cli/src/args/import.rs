@@ -1,0 +1,44 @@
+//! The flags of `queue import` and `queue enqueue`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::Format;
+
+/// `queue import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Files with one artifact a line; `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Take at most so many artifacts
+    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT")]
+    pub(crate) limit: Option<u64>,
+    /// Write lines that cannot be read into this file, each with its number and what is wrong with it
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_REJECTS")]
+    pub(crate) rejects: Option<PathBuf>,
+    /// All or nothing: read everything first, and import nothing if any line is bad
+    #[arg(long, env = "LONGHAUL_STRICT", value_parser = BoolishValueParser::new())]
+    pub(crate) strict: bool,
+    /// How the result is printed
+    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// `queue enqueue`.
+#[derive(Debug, Args)]
+pub(crate) struct EnqueueArgs {
+    /// The artifact: a DOI, a URL, or an id of your own
+    #[arg(required_unless_present = "input")]
+    pub(crate) id: Option<String>,
+    /// More about it, a JSON object with the fields of an import line
+    pub(crate) json: Option<String>,
+    /// Take artifacts from a file instead, as `import` does; `-` is stdin
+    #[arg(long, short, value_name = "FILE", env = "LONGHAUL_INPUT", conflicts_with_all = ["id", "json"])]
+    pub(crate) input: Option<PathBuf>,
+    /// How the result is printed
+    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}

@@ -1,0 +1,148 @@
+//! The flags of `queue run`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use longhaul_pipeline::Network;
+
+use super::{Format, HostRate, duration, rate, size};
+
+/// `queue run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// End when nothing is in progress and nothing can start within --drain-horizon
+    #[arg(long, env = "LONGHAUL_DRAIN", value_parser = BoolishValueParser::new())]
+    pub(crate) drain: bool,
+    /// Import this file first (repeatable)
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_IMPORT")]
+    pub(crate) import: Vec<PathBuf>,
+    /// How the summary is printed
+    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+
+    /// The folder for files and for their list, manifest.jsonl
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LONGHAUL_OUTPUT_DIR",
+        default_value = "downloads",
+        help_heading = "Files"
+    )]
+    pub(crate) output_dir: PathBuf,
+    /// Where files lie in it: `flat`, or `sharded` under two levels of folders (for more than 100,000 files)
+    #[arg(long, env = "LONGHAUL_LAYOUT", default_value = "flat", help_heading = "Files")]
+    pub(crate) layout: Layout,
+
+    /// How many jobs run at once (1 to 256)
+    #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8", help_heading = "Politeness",
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: u16,
+    /// How many requests to one host may be in flight at once
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) max_per_host: u32,
+    /// How often requests to a host may start: RATE is `2/s`, `1/3s`, `500/h`, several with `+`, or `off` (repeatable).
+    /// The host `*` stands for all that have no limits of their own. What a host itself asks for always holds
+    #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', help_heading = "Politeness",
+        value_parser = rate::parse)]
+    pub(crate) rate: Vec<HostRate>,
+    /// An address under which providers can reach you; sent with each request, and some grant more to those who give it
+    #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
+    pub(crate) contact: Option<String>,
+    /// Private addresses that may be contacted all the same, like 10.1.0.0/16 (repeatable)
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "LONGHAUL_ALLOW_NETWORK",
+        value_delimiter = ',',
+        help_heading = "Politeness"
+    )]
+    pub(crate) allow_network: Vec<Network>,
+    /// Do not ask for robots.txt. This version never asks for it, so the flag changes nothing yet: have your list made
+    /// of places that welcome programs
+    #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
+    pub(crate) no_robots: bool,
+
+    /// How many failed tries a job gets, if it does not say itself
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ATTEMPTS", default_value = "3", help_heading = "Tries",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) max_attempts: u32,
+    /// After how many deaths of the process that held it a job is given up
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_LOSSES", default_value = "5", help_heading = "Tries",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) max_losses: u32,
+    /// How long a job waits after its first failed try; it doubles with each further one
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_RETRY_BACKOFF", default_value = "60s", help_heading = "Tries",
+        value_parser = duration::parse)]
+    pub(crate) retry_backoff: Duration,
+    /// A random time up to this is added to each such wait
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_JITTER", default_value = "15s", help_heading = "Tries",
+        value_parser = duration::parse)]
+    pub(crate) jitter: Duration,
+    /// How long jobs of a process that is not heard of stay claimed
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_LEASE_TTL", default_value = "120s", help_heading = "Tries",
+        value_parser = duration::parse)]
+    pub(crate) lease_ttl: Duration,
+    /// How often this process is heard of, below a third of --lease-ttl [default: 15s, or a quarter of --lease-ttl if
+    /// that is less]
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_HEARTBEAT", help_heading = "Tries", value_parser = duration::parse)]
+    pub(crate) heartbeat: Option<Duration>,
+
+    /// How long running jobs may take to finish once the run is being stopped
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_GRACE", default_value = "30s", help_heading = "The end",
+        value_parser = duration::parse)]
+    pub(crate) grace: Duration,
+    /// With --drain: how long to wait for what can only start later
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_DRAIN_HORIZON", default_value = "1h", help_heading = "The end",
+        value_parser = duration::parse)]
+    pub(crate) drain_horizon: Duration,
+    /// End after so many jobs have ended
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_JOBS", help_heading = "The end",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_jobs: Option<u64>,
+    /// End after this time
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_MAX_RUNTIME", help_heading = "The end", value_parser = duration::parse)]
+    pub(crate) max_runtime: Option<Duration>,
+    /// End after so many jobs have ended in error
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ERRORS", help_heading = "The end",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_errors: Option<u64>,
+    /// End after so much has been received, like 10GiB; files that are under way are finished
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_BYTES", help_heading = "The end", value_parser = size::parse)]
+    pub(crate) max_bytes: Option<u64>,
+}
+
+/// Where files lie in the output folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    Flat,
+    Sharded,
+}
+
+/// An address that can stand in a header.
+fn contact(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let shaped = text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
+    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"<>()[],;:\\\"".contains(c));
+    if shaped && plain && text.matches('@').count() == 1 {
+        return Ok(text.to_owned());
+    }
+    Err("an e-mail address like you@example.org is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_is_an_address_that_a_header_can_hold() {
+        assert_eq!(contact(" you@example.org "), Ok("you@example.org".to_owned()));
+        for bad in
+            ["", "you", "you@", "@example.org", "a b@example.org", "a@b.c\r\nX: y", "a@b@c.d", "<a@b.c>"]
+        {
+            assert!(contact(bad).is_err(), "{bad}");
+        }
+    }
+}

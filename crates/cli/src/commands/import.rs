@@ -1,0 +1,58 @@
+//! `longhaul queue import`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use longhaul_limiter::Clock;
+
+use crate::args::{Format, Global, ImportArgs};
+use crate::exit::Exit;
+use crate::import::{Import, ImportReport, Importer, Making, Source};
+use crate::output::{Console, print_data, table};
+use crate::signals::Signals;
+use crate::store::Store;
+
+/// Imports files.
+pub(crate) async fn import(
+    global: &Global,
+    args: ImportArgs,
+    console: &Console,
+    clock: Arc<dyn Clock>,
+) -> Result<Exit> {
+    // Before the queue is made: a mistyped name should leave nothing behind.
+    let sources = open_all(&args.files)?;
+    let store = Store::open(global, true, Arc::clone(&clock)).await?;
+    let mut signals = Signals::listen()?;
+    let importer = Importer {
+        queue: Arc::clone(&store.queue),
+        making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
+        clock,
+        console,
+        signals: Some(&mut signals),
+    };
+    let import = Import { sources, limit: args.limit, rejects: args.rejects, strict: args.strict };
+    let done = importer.run(import).await?;
+    print_report(&done.report, args.format, console)?;
+    if done.report.added > 0 && done.exit == Exit::Success {
+        console.note(&format!("{} is filled; fetch it with `longhaul queue run --drain`", store.name()));
+    }
+    Ok(done.exit)
+}
+
+/// Opens all that was named, so that nothing is done if one of them is not there.
+pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<Source>> {
+    paths.iter().map(|path| Source::open(path)).collect()
+}
+
+/// Prints what an import did.
+pub(super) fn print_report(report: &ImportReport, format: Format, console: &Console) -> Result<()> {
+    match format {
+        Format::Json => print_data(&serde_json::to_string(report)?)?,
+        Format::Table => print_data(&table(&report.rows()))?,
+    }
+    if let Some(remark) = report.remark() {
+        console.note(&remark);
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! `longhaul queue run`: puts queue, pipeline and orchestrator together, and stays with them until the end.
+
+mod settings;
+mod watch;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use longhaul_events::Observer;
+use longhaul_limiter::{Clock, Lane, LaneRules};
+use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
+use longhaul_pipeline::HttpPipeline;
+use longhaul_queue_core::{QueueStats, StoreId};
+
+use self::watch::Watch;
+use super::import::{open_all, print_report};
+use crate::args::{Format, Global, RunArgs};
+use crate::exit::Exit;
+use crate::import::{Import, Importer, Making};
+use crate::limits;
+use crate::output::{Console, count, duration, number_of, print_data};
+use crate::progress::RunObserver;
+use crate::signals::Signals;
+use crate::store::Store;
+use crate::summary::{End, Summary};
+
+/// Runs the queue.
+pub(crate) async fn run(
+    global: &Global,
+    args: RunArgs,
+    console: &Console,
+    clock: Arc<dyn Clock>,
+) -> Result<Exit> {
+    let rules = limits::lane_rules(&args)?;
+    let config = settings::orchestrator(&args, rules.clone(), console)?;
+    let sources = open_all(&args.import)?;
+    // A run that drains has nothing to wait for in a queue that is not there: the name is mistyped, or nothing was
+    // imported yet, and both should be said.
+    let create = !args.drain || !sources.is_empty();
+    let store = Store::open(global, create, Arc::clone(&clock)).await?;
+    let mut signals = Signals::listen()?;
+    let mut exit = Exit::Success;
+    if !sources.is_empty() {
+        let importer = Importer {
+            queue: Arc::clone(&store.queue),
+            making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
+            clock: Arc::clone(&clock),
+            console,
+            signals: Some(&mut signals),
+        };
+        let done = importer.run(Import { sources, limit: None, rejects: None, strict: false }).await?;
+        exit = done.exit;
+        if done.report.interrupted {
+            print_report(&done.report, args.format, console)?;
+            return Ok(exit);
+        }
+        console.note(&done.report.sentence());
+    }
+    let stats = store.queue.stats().await?;
+    let unfinished = stats.counts.queued + stats.counts.in_progress;
+    if args.drain && unfinished == 0 {
+        return nothing_to_do(&store, &args, &stats, console, exit);
+    }
+    let http = HttpPipeline::new(settings::http(&args)).context("the run cannot start")?;
+    say_start(&store, &args, &rules, &stats, console);
+    for proxy in http.proxies() {
+        console.note(&format!(
+            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
+        ));
+    }
+
+    let (observer, notices) = RunObserver::new(Arc::clone(&clock));
+    let parts = Parts {
+        queue: Arc::clone(&store.queue),
+        admin: Arc::clone(&store.admin),
+        store: Some(StoreId(http.store_id().to_owned())),
+        pipeline: Arc::new(http),
+        observer: Arc::clone(&observer) as Arc<dyn Observer>,
+        clock: Arc::clone(&clock),
+    };
+    let run = Orchestrator::start(config, parts).await?;
+    let watch = Watch { observer: &observer, notices, queue: &store.queue, clock: &clock, console };
+    let (ended, signal) = watch.until_its_end(run, &mut signals).await;
+
+    let end = match ended.ended {
+        RunEnd::Failed(error) => return Err(anyhow::Error::new(error).context("the run ended early")),
+        RunEnd::Budget(budget) => (End::Budget, Some(spent(budget, &args))),
+        RunEnd::Drained => (End::Drained, None),
+        _ => (End::Stopped, None),
+    };
+    if ended.unpublished > 0 {
+        let files = number_of(ended.unpublished, "finished file has", "finished files have");
+        console.warn(&format!("{files} no final name yet; the next run gives it"));
+    }
+    let stats = store.queue.stats().await?;
+    let summary = observer
+        .with_tally(|tally| Summary::new(end.clone(), ended.elapsed, tally, &stats, &args.output_dir));
+    print_summary(&summary, args.format)?;
+    Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// What a script should know of a run.
+fn how_it_ended(end: End, signal: Option<Exit>, stats: &QueueStats) -> Exit {
+    let errors = if stats.counts.error > 0 { Exit::JobErrors } else { Exit::Success };
+    let own = match end {
+        End::Budget => Exit::Budget,
+        End::Drained if stats.counts.queued + stats.counts.in_progress > 0 => Exit::Remains,
+        End::Drained | End::Stopped => errors,
+    };
+    own.or(signal.unwrap_or(Exit::Success))
+}
+
+fn nothing_to_do(
+    store: &Store,
+    args: &RunArgs,
+    stats: &QueueStats,
+    console: &Console,
+    exit: Exit,
+) -> Result<Exit> {
+    if stats.counts.total() == 0 {
+        console.note(&format!(
+            "nothing to do: {} is empty; import a file first: `longhaul queue import FILE`",
+            store.name()
+        ));
+    } else {
+        let counts = &stats.counts;
+        console.note(&format!(
+            "nothing to do: all {} in {} have ended ({} done, {} skipped, {} in error)",
+            number_of(counts.total(), "job", "jobs"),
+            store.name(),
+            count(counts.done),
+            count(counts.skipped),
+            count(counts.error),
+        ));
+    }
+    if args.format == Format::Json {
+        let summary = Summary::new(
+            (End::Drained, None),
+            std::time::Duration::ZERO,
+            &crate::progress::Tally::default(),
+            stats,
+            &args.output_dir,
+        );
+        print_summary(&summary, args.format)?;
+    }
+    Ok(exit.or(how_it_ended(End::Drained, None, stats)))
+}
+
+/// What is about to happen: whose queue, how much, under which limits.
+fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStats, console: &Console) {
+    let counts = &stats.counts;
+    let ended = counts.done + counts.skipped + counts.error;
+    let mut queue = vec![format!("{} to fetch", count(counts.queued))];
+    if counts.in_progress > 0 {
+        let whose = if stats.workers > 0 { "in progress" } else { "that a run left unfinished" };
+        queue.push(format!("{} {whose}", count(counts.in_progress)));
+    }
+    if ended > 0 {
+        queue.push(format!("{} ended before", count(ended)));
+    }
+    let queue = format!("queue    {}: {}", store.name(), queue.join(", "));
+    console.note(&queue);
+    if counts.total() == 0 {
+        console
+            .note("         nothing to do yet: import a file from another terminal; this run waits for it");
+    }
+    if let Some(paused) = &stats.paused {
+        console.warn(&format!("the queue is paused, so nothing starts: {paused}"));
+    }
+    if stats.workers > 0 {
+        let others = number_of(stats.workers, "other run works", "other runs work");
+        console.note(&format!("         {others} on it"));
+    }
+    console.note(&format!("files    {}", args.output_dir.display()));
+    let workers = number_of(u64::from(args.workers), "worker", "workers");
+    console.note(&format!("limits   {workers}; each host: {}{}", limits::shown(rules), arxiv(rules)));
+    if args.contact.is_none() {
+        console.note("         give --contact EMAIL, so that a provider can reach you before it blocks you");
+    }
+}
+
+/// The best known host with limits of its own.
+fn arxiv(rules: &LaneRules) -> String {
+    let Ok(lane) = Lane::new("arxiv.org") else { return String::new() };
+    let (pace, _) = rules.pace(&lane, longhaul_limiter::Role::Artifact);
+    let cap = rules.cap(&lane).map_or_else(String::new, |cap| format!("{cap} at a time, "));
+    format!("; arxiv.org: {cap}{pace}")
+}
+
+fn spent(budget: Budget, args: &RunArgs) -> String {
+    let time = |limit: Option<std::time::Duration>| limit.map_or_else(String::new, duration);
+    let number = |limit: Option<u64>| limit.map_or_else(String::new, count);
+    match budget {
+        Budget::Jobs => format!("{} jobs have ended (--max-jobs)", number(args.max_jobs)),
+        Budget::Bytes => format!(
+            "{} have been received (--max-bytes)",
+            args.max_bytes.map_or_else(String::new, crate::output::bytes)
+        ),
+        Budget::Runtime => format!("{} have passed (--max-runtime)", time(args.max_runtime)),
+        Budget::Errors => format!("{} jobs have ended in error (--max-errors)", number(args.max_errors)),
+        _ => "a budget is used up".to_owned(),
+    }
+}
+
+fn print_summary(summary: &Summary, format: Format) -> Result<()> {
+    print_data(&match format {
+        Format::Json => serde_json::to_string(summary)?,
+        Format::Table => summary.text(),
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_queue_core::StateCounts;
+
+    use super::*;
+
+    #[test]
+    fn scripts_learn_how_a_run_ended() {
+        let stats = |queued, error| QueueStats {
+            counts: StateCounts { queued, error, ..StateCounts::default() },
+            ..QueueStats::default()
+        };
+        let check = |end, signal, queued, error, exit| {
+            assert_eq!(how_it_ended(end, signal, &stats(queued, error)), exit, "{end:?} {signal:?}");
+        };
+        check(End::Drained, None, 0, 0, Exit::Success);
+        check(End::Drained, None, 0, 1, Exit::JobErrors);
+        check(End::Drained, None, 1, 1, Exit::Remains);
+        check(End::Budget, None, 1, 1, Exit::Budget);
+        check(End::Stopped, Some(Exit::Interrupted), 1, 1, Exit::Interrupted);
+        check(End::Stopped, Some(Exit::Terminated), 0, 0, Exit::Terminated);
+        check(End::Drained, Some(Exit::Interrupted), 0, 1, Exit::Interrupted);
+    }
+}

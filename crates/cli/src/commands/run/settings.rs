@@ -1,0 +1,137 @@
+//! From flags to the settings of the crates, with what flags mean only together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul_limiter::LaneRules;
+use longhaul_orchestrator::{Budgets, OrchestratorConfig};
+use longhaul_pipeline::HttpOptions;
+
+use crate::args::{Layout, RunArgs};
+use crate::exit::UsageError;
+use crate::output::{Console, duration};
+
+/// A lease that is shorter than this may end because a disk was slow.
+const SHORT_LEASE: Duration = Duration::from_secs(30);
+
+/// The heartbeat if none is named.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The settings of the orchestrator.
+pub(super) fn orchestrator(
+    args: &RunArgs,
+    rules: LaneRules,
+    console: &Console,
+) -> Result<OrchestratorConfig, UsageError> {
+    let ttl = args.lease_ttl;
+    if ttl < Duration::from_secs(1) {
+        return Err(UsageError(format!("--lease-ttl {} is too short; 1s is the least", duration(ttl))));
+    }
+    if ttl < SHORT_LEASE {
+        console.warn(&format!(
+            "--lease-ttl {} is short: a slow disk can make this process lose jobs that it is at work on",
+            duration(ttl)
+        ));
+    }
+    let heartbeat = args.heartbeat.unwrap_or(HEARTBEAT.min(ttl / 4));
+    if heartbeat.is_zero() || heartbeat >= ttl / 3 {
+        return Err(UsageError(format!(
+            "--heartbeat {} must be more than nothing and less than a third of --lease-ttl ({})",
+            duration(heartbeat),
+            duration(ttl)
+        )));
+    }
+    if args.max_runtime == Some(Duration::ZERO) {
+        return Err(UsageError("--max-runtime 0s leaves no time; leave it out for no bound".to_owned()));
+    }
+    Ok(OrchestratorConfig {
+        workers: usize::from(args.workers),
+        lease_ttl: ttl,
+        heartbeat,
+        max_job_attempts: args.max_attempts,
+        max_losses: args.max_losses,
+        retry_backoff: args.retry_backoff,
+        jitter: args.jitter,
+        grace: args.grace,
+        drain: args.drain,
+        drain_horizon: args.drain_horizon,
+        budgets: Budgets {
+            max_jobs: args.max_jobs,
+            max_bytes: args.max_bytes,
+            max_runtime: args.max_runtime,
+            max_errors: args.max_errors,
+        },
+        rules: Arc::new(rules),
+        ..OrchestratorConfig::default()
+    })
+}
+
+/// The settings of the download.
+pub(super) fn http(args: &RunArgs) -> HttpOptions {
+    HttpOptions {
+        output_dir: args.output_dir.clone(),
+        layout: match args.layout {
+            Layout::Flat => longhaul_pipeline::Layout::Flat,
+            Layout::Sharded => longhaul_pipeline::Layout::Sharded,
+        },
+        contact: args.contact.clone(),
+        allow_networks: args.allow_network.clone(),
+        ..HttpOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command, QueueCommand};
+
+    fn read(flags: &[&str]) -> Result<OrchestratorConfig, String> {
+        let line = ["longhaul", "queue", "run"].iter().chain(flags);
+        let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
+        match cli.command {
+            Command::Queue(QueueCommand::Run(args)) => {
+                let config = orchestrator(&args, LaneRules::default(), &Console::new(true));
+                config.map_err(|error| error.to_string())
+            }
+            Command::Queue(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let config = read(&[]).unwrap();
+        let documented = OrchestratorConfig::default();
+        assert_eq!(config.workers, 8);
+        assert_eq!((config.lease_ttl, config.heartbeat), (Duration::from_mins(2), Duration::from_secs(15)));
+        assert_eq!((config.max_job_attempts, config.max_losses), (3, 5));
+        assert_eq!((config.retry_backoff, config.jitter), (documented.retry_backoff, documented.jitter));
+        assert_eq!((config.grace, config.drain_horizon), (documented.grace, documented.drain_horizon));
+        assert!(!config.drain && config.budgets.max_jobs.is_none());
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn a_shorter_lease_brings_a_shorter_heartbeat() {
+        let config = read(&["--lease-ttl", "20s"]).unwrap();
+        assert_eq!(config.heartbeat, Duration::from_secs(5));
+        config.validate().unwrap();
+        read(&["--lease-ttl", "1s"]).unwrap().validate().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_flag() {
+        let refused = |flags: &[&str]| read(flags).unwrap_err();
+        assert!(refused(&["--lease-ttl", "0.5s"]).contains("--lease-ttl 0.5s is too short"));
+        assert!(refused(&["--heartbeat", "40s"]).contains("--heartbeat 40s must be"));
+        assert!(refused(&["--heartbeat", "0s"]).contains("--heartbeat 0s must be"));
+        assert!(refused(&["--max-runtime", "0s"]).contains("--max-runtime"));
+        assert!(refused(&["--workers", "0"]).contains("--workers"));
+        assert!(refused(&["--workers", "257"]).contains("--workers"));
+        assert!(refused(&["--max-jobs", "0"]).contains("--max-jobs"));
+        assert!(refused(&["--rate", "example.org=2"]).contains("--rate"));
+        assert!(refused(&["--allow-network", "10.0.0.0/99"]).contains("--allow-network"));
+        assert!(refused(&["--contact", "me"]).contains("--contact"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Stays with a run until its end: shows where it is, says what should not wait, and hands signals on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul_limiter::Clock;
+use longhaul_orchestrator::{RunHandle, RunSummary};
+use longhaul_queue_core::{StateCounts, WorkQueue};
+use tokio::sync::mpsc;
+
+use crate::exit::Exit;
+use crate::output::Console;
+use crate::progress::{Progress, RunObserver, Tally};
+use crate::signals::Signals;
+
+/// How often the queue is asked for its counts: each time costs it a little.
+const COUNTS_EVERY: Duration = Duration::from_secs(2);
+
+/// What is watched.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    pub(super) observer: &'a RunObserver,
+    pub(super) notices: mpsc::Receiver<String>,
+    pub(super) queue: &'a Arc<dyn WorkQueue>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) console: &'a Console,
+}
+
+impl Watch<'_> {
+    /// Waits for the end. Returns it, and the first signal if there was one.
+    pub(super) async fn until_its_end(
+        mut self,
+        run: RunHandle,
+        signals: &mut Signals,
+    ) -> (RunSummary, Option<Exit>) {
+        let mut progress = Progress::start(self.console);
+        let stopper = run.stopper();
+        let mut end = std::pin::pin!(run.wait());
+        let mut first_signal = None;
+        let mut counts = Counts::default();
+        let mut next_look = self.clock.monotonic() + progress.interval();
+        let summary = loop {
+            let rest = next_look.saturating_sub(self.clock.monotonic());
+            tokio::select! {
+                summary = &mut end => break summary,
+                Some(notice) = self.notices.recv() => self.console.note(&notice),
+                signal = signals.next() => {
+                    if first_signal.is_none() {
+                        first_signal = Some(signal);
+                        stopper.stop();
+                    } else {
+                        self.console.note("stopping at once; what was running goes back into the queue");
+                        stopper.stop_now();
+                    }
+                }
+                () = self.clock.sleep(rest) => {
+                    let now = self.clock.monotonic();
+                    next_look = now + progress.interval();
+                    counts.refresh(self.queue, self.observer, now).await;
+                    let counts = self.observer.with_tally(|tally| counts.now(tally));
+                    self.observer.with_tally(|tally| progress.show(tally, &counts, now));
+                }
+            }
+        };
+        progress.end();
+        while let Ok(notice) = self.notices.try_recv() {
+            self.console.note(&notice);
+        }
+        (summary, first_signal)
+    }
+}
+
+/// The queue's counts, and what this run has ended since they were read.
+#[derive(Debug, Default)]
+struct Counts {
+    read: StateCounts,
+    read_at: Option<Duration>,
+    ended_then: u64,
+}
+
+impl Counts {
+    /// Reads the counts again if that was long ago.
+    async fn refresh(&mut self, queue: &Arc<dyn WorkQueue>, observer: &RunObserver, now: Duration) {
+        if self.read_at.is_some_and(|at| now.saturating_sub(at) < COUNTS_EVERY) {
+            return;
+        }
+        self.read_at = Some(now);
+        let ended_then = observer.with_tally(Tally::ended);
+        // Should the queue not answer, the run itself says so; the old counts serve here.
+        if let Ok(stats) = queue.stats().await {
+            self.read = stats.counts;
+            self.ended_then = ended_then;
+        }
+    }
+
+    /// The counts with what has ended since. Which of the ended states it was matters to no progress bar.
+    fn now(&self, tally: &Tally) -> StateCounts {
+        let open = self.read.queued + self.read.in_progress;
+        let since = tally.ended().saturating_sub(self.ended_then).min(open);
+        let mut counts = self.read;
+        counts.done += since;
+        counts.queued = self.read.queued.saturating_sub(since);
+        counts.in_progress = open - since - counts.queued;
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul_events::{Event, Observer};
+    use longhaul_limiter::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn what_ended_since_the_counts_were_read_is_counted_on() {
+        let (observer, _notices) = RunObserver::new(Arc::new(ManualClock::new()));
+        let read = StateCounts { queued: 1, in_progress: 2, done: 5, ..StateCounts::default() };
+        let counts = Counts { read, read_at: None, ended_then: 0 };
+        for (ended, expected) in
+            [(0, (1, 2, 5)), (1, (0, 2, 6)), (2, (0, 1, 7)), (3, (0, 0, 8)), (4, (0, 0, 8))]
+        {
+            let now = observer.with_tally(|tally| counts.now(tally));
+            assert_eq!((now.queued, now.in_progress, now.done), expected, "{ended}");
+            assert_eq!(now.total(), 8);
+            observer.on_event(&Event::JobSettled {
+                job: ended,
+                artifact_id: "a".to_owned(),
+                verdict: "done",
+                reason: "ok".to_owned(),
+                detail: String::new(),
+                resolver: None,
+                bytes: 0,
+                elapsed: Duration::ZERO,
+            });
+        }
+    }
+}

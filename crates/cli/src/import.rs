@@ -1,0 +1,250 @@
+//! From files with one artifact a line into the queue, in memory that does not grow with the files.
+//!
+//! A thread reads and parses ([`reading`]); this side enqueues batch by batch. A batch that is in is in: whoever is
+//! interrupted repeats the import, and what was there already is left as it is (INV-IDEMPOTENT).
+
+mod lines;
+mod reading;
+mod rejects;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use longhaul_limiter::Clock;
+use longhaul_pipeline::{Record, RecordError};
+use longhaul_queue_core::{ArtifactId, Class, Enqueued, NewJob, Place, WorkQueue};
+use serde::Serialize;
+
+pub(crate) use self::reading::Making;
+use self::reading::{Batch, Reading};
+use self::rejects::Rejects;
+pub(crate) use self::source::Source;
+use crate::exit::Exit;
+use crate::output::{Console, count, number_of};
+use crate::signals::Signals;
+
+/// How often an import that takes long says where it is.
+const NEWS_EVERY: Duration = Duration::from_secs(5);
+
+/// What is imported and how.
+#[derive(Debug)]
+pub(crate) struct Import {
+    /// Where the lines come from, in order.
+    pub(crate) sources: Vec<Source>,
+    /// At most so many artifacts.
+    pub(crate) limit: Option<u64>,
+    /// Where bad lines are kept.
+    pub(crate) rejects: Option<PathBuf>,
+    /// Nothing goes in if any line is bad.
+    pub(crate) strict: bool,
+}
+
+/// What an import did. Serialises as the documented JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub(crate) struct ImportReport {
+    /// Lines that were read, blank and bad ones too.
+    pub(crate) lines: u64,
+    /// Artifacts that are new in the queue.
+    pub(crate) added: u64,
+    /// Artifacts that were there already, or stand twice in the files. Left as they are.
+    pub(crate) duplicates: u64,
+    /// Lines that could not be read.
+    pub(crate) rejected: u64,
+    /// Blank lines.
+    pub(crate) blank: u64,
+    /// Whether it ended because of `--limit`, with lines unread.
+    pub(crate) limit_reached: bool,
+    /// Whether it was stopped before its end.
+    pub(crate) interrupted: bool,
+}
+
+/// How an import ended.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    /// What it did.
+    pub(crate) report: ImportReport,
+    /// What a script should know.
+    pub(crate) exit: Exit,
+}
+
+/// What an import works with.
+#[derive(Debug)]
+pub(crate) struct Importer<'a> {
+    pub(crate) queue: Arc<dyn WorkQueue>,
+    pub(crate) making: Making,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) console: &'a Console,
+    pub(crate) signals: Option<&'a mut Signals>,
+}
+
+impl Importer<'_> {
+    /// Imports. What was committed before an error stays.
+    pub(crate) async fn run(mut self, import: Import) -> Result<Imported> {
+        let mut rejects = Rejects::open(import.rejects.as_deref(), &import.sources)?;
+        let mut sources = import.sources;
+        let mut report = ImportReport::default();
+        if import.strict {
+            for source in &mut sources {
+                source.make_repeatable()?;
+            }
+            let mut checked = ImportReport::default();
+            let mut reading = Reading::start(sources, import.limit, self.making.clone());
+            if let Some(exit) = self.drain(&mut reading, &mut rejects, &mut checked, false).await? {
+                rejects.finish(self.console)?;
+                self.console.warn("stopped while the lines were being checked; nothing was imported");
+                return Ok(Imported { report: ImportReport { interrupted: true, ..checked }, exit });
+            }
+            if checked.rejected > 0 {
+                rejects.finish(self.console)?;
+                self.console.error(&format!(
+                    "nothing was imported: {}, and --strict takes all or nothing",
+                    if checked.rejected == 1 {
+                        "1 line is bad".to_owned()
+                    } else {
+                        format!("{} lines are bad", count(checked.rejected))
+                    }
+                ));
+                return Ok(Imported { report: checked, exit: Exit::Rejected });
+            }
+            sources = reading.finish()?;
+        }
+        let mut reading = Reading::start(sources, import.limit, self.making.clone());
+        let stopped = self.drain(&mut reading, &mut rejects, &mut report, true).await;
+        rejects.finish(self.console)?;
+        let stopped = stopped.with_context(|| {
+            let inside = number_of(report.added + report.duplicates, "artifact is", "artifacts are");
+            format!(
+                "the import ended early: {inside} in; once it is mended, the same command goes on from there"
+            )
+        })?;
+        report.interrupted = stopped.is_some();
+        let rejected = if report.rejected > 0 { Exit::Rejected } else { Exit::Success };
+        Ok(Imported { exit: stopped.unwrap_or(rejected), report })
+    }
+
+    /// Takes in what is read, or with `enqueue` false only its bad lines. Returns why it was stopped, if it was.
+    async fn drain(
+        &mut self,
+        reading: &mut Reading,
+        rejects: &mut Rejects,
+        report: &mut ImportReport,
+        enqueue: bool,
+    ) -> Result<Option<Exit>> {
+        let mut said = self.clock.monotonic();
+        loop {
+            let batch = tokio::select! {
+                batch = reading.next() => batch?,
+                exit = next_signal(&mut self.signals) => return Ok(Some(exit)),
+            };
+            let Some(batch) = batch else { return Ok(None) };
+            report.lines += batch.lines;
+            report.blank += batch.blank;
+            report.limit_reached |= batch.limit_reached;
+            report.rejected += batch.rejected.len() as u64;
+            for rejected in &batch.rejected {
+                rejects.add(rejected, self.console)?;
+            }
+            if enqueue {
+                self.enqueue(&batch, report).await?;
+            }
+            if self.clock.monotonic().saturating_sub(said) >= NEWS_EVERY {
+                said = self.clock.monotonic();
+                let what = if enqueue { "imported" } else { "checked" };
+                self.console.note(&format!("{}: {what} up to line {}", batch.source, count(batch.last_line)));
+            }
+        }
+    }
+
+    async fn enqueue(&self, batch: &Batch, report: &mut ImportReport) -> Result<()> {
+        if batch.jobs.is_empty() {
+            return Ok(());
+        }
+        let answers = self.queue.enqueue(&batch.jobs).await;
+        let answers =
+            answers.with_context(|| format!("{}: up to line {}", batch.source, count(batch.last_line)))?;
+        for answer in answers {
+            match answer {
+                Enqueued::New(_) => report.added += 1,
+                Enqueued::Duplicate(_) => report.duplicates += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn next_signal(signals: &mut Option<&mut Signals>) -> Exit {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A record as a job that is to be enqueued now.
+pub(crate) fn new_job(record: &Record, making: &Making) -> Result<NewJob, RecordError> {
+    // The record's own checks are those of the queue's ids and classes.
+    let artifact_id = ArtifactId::new(&record.artifact_id).map_err(|_| RecordError::IdHasControl)?;
+    let (lane, role) = record.place(&making.keying);
+    Ok(NewJob {
+        artifact_id,
+        payload: record.payload().to_owned(),
+        resolver_hint: record.resolver_hint.clone(),
+        place: Place::new(lane, role),
+        priority: Class::new(record.priority).unwrap_or_default(),
+        max_attempts: record.max_attempts,
+        delay: record
+            .available_at
+            .and_then(|at| at.duration_since(making.clock.wall()).ok())
+            .unwrap_or(Duration::ZERO),
+    })
+}
+
+impl ImportReport {
+    /// The report for people, below each other.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = vec![("added", count(self.added))];
+        if self.duplicates > 0 {
+            rows.push((
+                "duplicates",
+                format!("{} (there already, left as they are)", count(self.duplicates)),
+            ));
+        }
+        if self.rejected > 0 {
+            rows.push(("rejected", count(self.rejected)));
+        }
+        rows.push(("lines", count(self.lines)));
+        rows
+    }
+
+    /// The report in one sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let mut parts = vec![format!("imported {}", number_of(self.added, "new artifact", "new artifacts"))];
+        if self.duplicates > 0 {
+            parts.push(format!("{} were there already", count(self.duplicates)));
+        }
+        if self.rejected > 0 {
+            parts.push(format!("{} rejected", number_of(self.rejected, "line", "lines")));
+        }
+        parts.join(", ")
+    }
+
+    /// What is worth saying beside the numbers.
+    pub(crate) fn remark(&self) -> Option<String> {
+        if self.interrupted {
+            return Some(
+                "stopped early: what is in is in, and the same command goes on from there".to_owned(),
+            );
+        }
+        if self.added == 0 && self.duplicates > 0 {
+            return Some("nothing new: all of it was in the queue already".to_owned());
+        }
+        if self.added == 0 && self.rejected == 0 {
+            return Some("there was no artifact in it".to_owned());
+        }
+        self.limit_reached.then(|| "ended at --limit; there are more lines".to_owned())
+    }
+}

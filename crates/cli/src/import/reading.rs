@@ -1,0 +1,153 @@
+//! Reads and parses lines on a thread of its own, a few batches ahead of who enqueues them.
+//!
+//! Reading from a terminal or a pipe can block for ever, so nothing awaits the thread itself: it ends with its input, or
+//! when nobody wants its batches any more.
+
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use longhaul_limiter::{Clock, Keying};
+use longhaul_pipeline::{Record, RecordError};
+use longhaul_queue_core::NewJob;
+use tokio::sync::{mpsc, oneshot};
+
+use super::lines::{Line, Lines};
+use super::new_job;
+use super::rejects::Rejected;
+use super::source::Source;
+
+/// A batch is full with so many lines,
+const BATCH_LINES: u64 = 1_000;
+/// or with so much text.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// What records need to become jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Making {
+    /// How hosts become lanes.
+    pub(crate) keying: Keying,
+    /// For the delay of a record that names a time.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What became of some lines that follow each other.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) source: String,
+    pub(super) jobs: Vec<NewJob>,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) lines: u64,
+    pub(super) blank: u64,
+    /// The number of the last line in its source.
+    pub(super) last_line: u64,
+    /// Whether the limit was reached and lines remain.
+    pub(super) limit_reached: bool,
+}
+
+/// A running reader.
+#[derive(Debug)]
+pub(super) struct Reading {
+    batches: mpsc::Receiver<Batch>,
+    ended: oneshot::Receiver<Result<Vec<Source>>>,
+    sources: Option<Vec<Source>>,
+}
+
+impl Reading {
+    /// Starts to read these sources, up to `limit` good lines.
+    pub(super) fn start(sources: Vec<Source>, limit: Option<u64>, making: Making) -> Self {
+        let (batches, receiver) = mpsc::channel(2);
+        let (end, ended) = oneshot::channel();
+        let read = move || {
+            // Whoever started this may have lost interest; then the result is of no use.
+            let _ = end.send(read_all(sources, limit, &making, &batches));
+        };
+        // If no thread can be started, `ended` is closed without a result, which `next` reports.
+        let _ = thread::Builder::new().name("import".to_owned()).spawn(read);
+        Self { batches: receiver, ended, sources: None }
+    }
+
+    /// The next batch, or `None` at the end. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>> {
+        if let Some(batch) = self.batches.recv().await {
+            return Ok(Some(batch));
+        }
+        if self.sources.is_none() {
+            let ended = (&mut self.ended).await.map_err(|_| anyhow!("the reading of the input broke off"))?;
+            self.sources = Some(ended?);
+        }
+        Ok(None)
+    }
+
+    /// The sources back, once `next` has returned `None`.
+    pub(super) fn finish(self) -> Result<Vec<Source>> {
+        self.sources.context("the input was not read to its end")
+    }
+}
+
+fn read_all(
+    mut sources: Vec<Source>,
+    limit: Option<u64>,
+    making: &Making,
+    batches: &mpsc::Sender<Batch>,
+) -> Result<Vec<Source>> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    for source in &mut sources {
+        if !read_one(source, &mut left, making, batches)? {
+            break;
+        }
+    }
+    Ok(sources)
+}
+
+/// Reads one source; false if nothing more is wanted.
+fn read_one(
+    source: &mut Source,
+    left: &mut u64,
+    making: &Making,
+    batches: &mpsc::Sender<Batch>,
+) -> Result<bool> {
+    let name = source.name.clone();
+    let mut lines = Lines::new(source.reader()?, Record::MAX_BYTES);
+    let mut number = 0_u64;
+    let mut bytes = 0;
+    let fresh = || Batch { source: name.clone(), ..Batch::default() };
+    let mut batch = fresh();
+    loop {
+        let line = lines.next_line().with_context(|| format!("{name} cannot be read after line {number}"))?;
+        let Some(line) = line else { break };
+        let (text, parsed) = match line {
+            Line::Whole(text) => (text, Record::parse_bytes(text)),
+            Line::TooLong(start) => (start, Err(RecordError::TooLong)),
+        };
+        if *left == 0 {
+            if parsed == Ok(None) {
+                continue;
+            }
+            batch.limit_reached = true;
+            break;
+        }
+        number += 1;
+        batch.lines += 1;
+        batch.last_line = number;
+        bytes += text.len();
+        let made = parsed.and_then(|record| record.map(|record| new_job(&record, making)).transpose());
+        match made {
+            Ok(None) => batch.blank += 1,
+            Ok(Some(job)) => {
+                batch.jobs.push(job);
+                *left -= 1;
+            }
+            Err(error) => batch.rejected.push(Rejected::new(&name, number, &error, text)),
+        }
+        if batch.lines >= BATCH_LINES || bytes >= BATCH_BYTES {
+            bytes = 0;
+            if batches.blocking_send(std::mem::replace(&mut batch, fresh())).is_err() {
+                return Ok(false);
+            }
+        }
+    }
+    let limit_reached = batch.limit_reached;
+    let wanted = batches.blocking_send(batch).is_ok();
+    Ok(wanted && !limit_reached)
+}

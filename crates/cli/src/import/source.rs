@@ -1,0 +1,106 @@
+//! Where lines come from: files and stdin, opened before anything is imported.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The size of a read.
+const BUFFER: usize = 128 * 1024;
+
+/// One file, or stdin.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// As the person named it.
+    pub(crate) name: String,
+    path: Option<PathBuf>,
+    input: Input,
+}
+
+#[derive(Debug)]
+enum Input {
+    /// Can be read again from its start.
+    File(File),
+    /// A pipe or a terminal.
+    Once(File),
+    Stdin,
+}
+
+impl Source {
+    /// Opens what a person named; `-` is stdin.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self { name: "stdin".to_owned(), path: None, input: Input::Stdin });
+        }
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("{name} cannot be opened"))?;
+        let kind = file.metadata().with_context(|| format!("{name} cannot be looked at"))?.file_type();
+        if kind.is_dir() {
+            bail!("{name} is a folder; name the files in it");
+        }
+        let input = if kind.is_file() { Input::File(file) } else { Input::Once(file) };
+        Ok(Self { name, path: Some(path.to_owned()), input })
+    }
+
+    /// Whether this is that file.
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        let same = |own: &PathBuf| Some((own.canonicalize().ok()?, path.canonicalize().ok()?));
+        self.path.as_ref().and_then(same).is_some_and(|(own, other)| own == other)
+    }
+
+    /// Makes sure that it can be read twice: what can be read only once is first written to a temporary file.
+    pub(super) fn make_repeatable(&mut self) -> Result<()> {
+        let mut once: Box<dyn Read + '_> = match &mut self.input {
+            Input::File(_) => return Ok(()),
+            Input::Once(file) => Box::new(file),
+            Input::Stdin => Box::new(io::stdin().lock()),
+        };
+        let mut spool = tempfile::tempfile().context("a temporary file cannot be made")?;
+        io::copy(&mut once, &mut spool)
+            .with_context(|| format!("{} cannot be copied to a temporary file", self.name))?;
+        drop(once);
+        self.input = Input::File(spool);
+        Ok(())
+    }
+
+    /// From its start, if it can be read again.
+    pub(super) fn reader(&mut self) -> Result<Box<dyn BufRead + '_>> {
+        let name = &self.name;
+        let input: Box<dyn Read> = match &mut self.input {
+            Input::File(file) => {
+                file.rewind().with_context(|| format!("{name} cannot be read from its start"))?;
+                Box::new(file)
+            }
+            Input::Once(file) => Box::new(file),
+            Input::Stdin => Box::new(io::stdin()),
+        };
+        let mut reader = BufReader::with_capacity(BUFFER, input);
+        let start = reader.fill_buf().with_context(|| format!("{name} cannot be read"))?;
+        if let Some((what, instead)) = not_text(start) {
+            bail!("{name} is {what}, not lines of text; {instead}");
+        }
+        Ok(Box::new(reader))
+    }
+}
+
+/// What a file is that would only give a million bad lines, and what to do instead.
+fn not_text(start: &[u8]) -> Option<(&'static str, &'static str)> {
+    const KINDS: [(&[u8], &str, &str); 6] = [
+        (
+            b"\x1f\x8b",
+            "compressed with gzip",
+            "unpack it into the program: `zcat FILE | longhaul queue import -`",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "compressed with zstd",
+            "unpack it into the program: `zstdcat FILE | longhaul queue import -`",
+        ),
+        (b"PK\x03\x04", "a zip archive", "unpack it first"),
+        (b"SQLite format 3\0", "an SQLite database", "an import takes JSONL, DOIs or URLs"),
+        (b"\xff\xfe", "UTF-16", "save it as UTF-8"),
+        (b"\xfe\xff", "UTF-16", "save it as UTF-8"),
+    ];
+    KINDS.iter().find(|(magic, _, _)| start.starts_with(magic)).map(|(_, what, instead)| (*what, *instead))
+}

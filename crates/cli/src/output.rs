@@ -1,0 +1,148 @@
+//! What people and scripts see: data on stdout, everything else on stderr.
+
+mod human;
+mod logging;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::ProgressBar;
+
+pub(crate) use human::{bytes, count, duration, number_of, rate};
+pub(crate) use logging::start_logging;
+
+/// The way to the person at the other end. Clones share it.
+///
+/// Lines and a progress bar take turns, so that neither tears the other. Control characters never reach the terminal:
+/// much of what is said was written by strangers.
+#[derive(Debug, Clone)]
+pub(crate) struct Console {
+    quiet: bool,
+    colour: bool,
+    terminal: bool,
+    bar: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+impl Console {
+    /// The process's own streams.
+    pub(crate) fn new(quiet: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            quiet,
+            colour: terminal && !no_colour && !dumb,
+            terminal: terminal && !dumb,
+            bar: Arc::default(),
+        }
+    }
+
+    /// Whether progress and hints are unwanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether a bar can be drawn.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Something that is good to know; not said if quiet.
+    pub(crate) fn note(&self, line: &str) {
+        if !self.quiet {
+            self.line(&printable(line));
+        }
+    }
+
+    /// Something to look after.
+    pub(crate) fn warn(&self, line: &str) {
+        self.line(&format!("{} {}", self.paint("33;1", "warning:"), printable(line)));
+    }
+
+    /// Something that went wrong.
+    pub(crate) fn error(&self, line: &str) {
+        self.line(&format!("{} {}", self.paint("31;1", "error:"), printable(line)));
+    }
+
+    /// A line as it is, said even if quiet.
+    pub(crate) fn plain(&self, line: &str) {
+        self.line(&printable(line));
+    }
+
+    /// From now on lines are written above this bar.
+    pub(crate) fn show_bar(&self, bar: ProgressBar) {
+        *self.lock() = Some(bar);
+    }
+
+    /// The bar goes away.
+    pub(crate) fn hide_bar(&self) {
+        if let Some(bar) = self.lock().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn line(&self, line: &str) {
+        self.write(format!("{line}\n").as_bytes());
+    }
+
+    /// Nobody can be told that stderr is closed, so that is not an error.
+    fn write(&self, text: &[u8]) {
+        let guard = self.lock();
+        let write = || {
+            let _ = io::stderr().lock().write_all(text);
+        };
+        match guard.as_ref() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes data to stdout. A reader that has seen enough (`head`) is no error.
+pub(crate) fn print_data(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Lines of a name and a value, the values below each other.
+pub(crate) fn table(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| format!("{name:width$}  {}\n", printable(value));
+    rows.iter().map(line).collect()
+}
+
+/// The text with a visible mark for each control character, line ends too.
+pub(crate) fn printable(text: &str) -> String {
+    // Marks that turn the direction of writing can make a line say something else than it does.
+    let hidden = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_wrote_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}d");
+        assert_eq!(printable("Größe 数"), "Größe 数");
+    }
+
+    #[test]
+    fn a_table_has_its_values_below_each_other() {
+        let rows = [("queued", "1".to_owned()), ("in progress", "2\u{7}".to_owned())];
+        assert_eq!(table(&rows), "queued       1\nin progress  2\u{fffd}\n");
+    }
+}

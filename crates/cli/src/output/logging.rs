@@ -1,0 +1,77 @@
+//! The log: structured lines on stderr, which take turns with the progress bar.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::Console;
+use crate::args::{Global, LogFormat};
+use crate::exit::UsageError;
+
+/// From now on what the crates log goes to the console.
+pub(crate) fn start_logging(global: &Global, console: &Console) -> Result<(), UsageError> {
+    let filter = EnvFilter::try_new(directives(&global.log)).map_err(|error| {
+        UsageError(format!(
+            "--log {}: {error}; write one of off, error, warn, info, debug, trace, or a filter like longhaul_worker=debug",
+            global.log
+        ))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(console.colour)
+        .with_writer(LogLines { console: console.clone() });
+    // A second subscriber in one process can only come from a test that started one: the first stays.
+    let _ = match global.log_format {
+        LogFormat::Human => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    Ok(())
+}
+
+/// The filter of a `--log`. The store's library warns of each statement that took a second, which a large queue on a
+/// slow disk may; whoever names a filter of their own, or wants to see everything, sees that too.
+fn directives(log: &str) -> String {
+    match log.trim().to_ascii_lowercase().as_str() {
+        level @ ("error" | "warn" | "info") => format!("{level},sqlx=error"),
+        _ => log.to_owned(),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct LogLines {
+    console: Console,
+}
+
+impl<'a> MakeWriter<'a> for LogLines {
+    type Writer = LogLines;
+
+    fn make_writer(&'a self) -> LogLines {
+        self.clone()
+    }
+}
+
+impl io::Write for LogLines {
+    /// The subscriber writes one whole event at a time.
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.console.write(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_level_is_extended() {
+        assert_eq!(directives("warn"), "warn,sqlx=error");
+        for own in ["debug", "off", "sqlx=warn", "info,longhaul_worker=debug"] {
+            assert_eq!(directives(own), own);
+        }
+    }
+}

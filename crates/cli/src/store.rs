@@ -1,0 +1,47 @@
+//! Opens the queue. The one place that knows which store there is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use longhaul_limiter::{Clock, Keying, LaneRules};
+use longhaul_queue_core::{QueueAdmin, Result, SqliteOptions, SqliteQueue, WorkQueue};
+
+use crate::args::{Durability, Global};
+
+/// An open queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    /// Where it is, for messages.
+    pub(crate) path: PathBuf,
+    /// For work.
+    pub(crate) queue: Arc<dyn WorkQueue>,
+    /// For operators' acts.
+    pub(crate) admin: Arc<dyn QueueAdmin>,
+    /// How hosts become lanes in it.
+    pub(crate) keying: Keying,
+}
+
+impl Store {
+    /// Opens the queue that the command line names; `create` makes it if it is missing.
+    pub(crate) async fn open(global: &Global, create: bool, clock: Arc<dyn Clock>) -> Result<Self> {
+        let keying = LaneRules::default().keying;
+        let durability = match global.durability {
+            Durability::Full => longhaul_queue_core::Durability::Full,
+            Durability::Normal => longhaul_queue_core::Durability::Normal,
+        };
+        let options =
+            SqliteOptions::new(&global.queue).create(create).durability(durability).keying(keying.clone());
+        let queue = SqliteQueue::open(options, clock).await?;
+        Ok(Self {
+            path: global.queue.clone(),
+            queue: Arc::new(queue.clone()),
+            admin: Arc::new(queue),
+            keying,
+        })
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn name(&self) -> std::path::Display<'_> {
+        Path::display(&self.path)
+    }
+}

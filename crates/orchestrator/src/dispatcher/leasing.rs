@@ -1,0 +1,104 @@
+//! What is asked of the queue next.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use longhaul_queue_core::{LeaseRequest, RequestNumber};
+
+use super::{Dispatcher, Drain};
+use crate::alone::Wish;
+use crate::call::{dispatch, reconcile, stats};
+use crate::publisher::BACKLOG;
+
+impl Dispatcher {
+    /// Starts the next call to the queue, if there is something to say and no call is under way.
+    pub(super) fn call_queue(&mut self) {
+        if !self.calls.is_empty() {
+            return;
+        }
+        if self.shared.reconcile.load(Ordering::Acquire) && self.phase.is_running() {
+            self.calls.spawn(reconcile(Arc::clone(&self.shared)));
+            return;
+        }
+        let request = self.lease_request();
+        if !self.finished.is_empty() || request.is_some() {
+            let finished = self.take_finished();
+            if request.is_some() {
+                self.hungry = false;
+            }
+            self.calls.spawn(dispatch(Arc::clone(&self.shared), finished, request));
+        } else if self.may_be_drained() {
+            self.calls.spawn(stats(Arc::clone(&self.shared)));
+        }
+    }
+
+    fn take_finished(&mut self) -> Vec<longhaul_worker::Finished> {
+        if self.singly == 0 {
+            return std::mem::take(&mut self.finished);
+        }
+        self.singly -= 1;
+        self.finished.drain(..1.min(self.finished.len())).collect()
+    }
+
+    /// The lease that goes with the next call; `None` if there is nothing to ask for, or it must not be asked for.
+    fn lease_request(&mut self) -> Option<LeaseRequest> {
+        let now = self.shared.now();
+        let settles = !self.finished.is_empty();
+        if !self.phase.is_running()
+            || self.singly > 0
+            || self.faults.pauses(now)
+            || !self.shared.trust.holds(now)
+            || self.finished.iter().any(|one| one.local_fault.is_some())
+        {
+            return None;
+        }
+        let wish = self.alone.wish(now, self.running.len(), self.dry);
+        // A settlement frees a slot, so a lease that goes along may find something even if the last one did not.
+        let (max, alone) = match wish {
+            Wish::Alone => (1, true),
+            Wish::Normal if settles || self.hungry => (self.free_workers(), false),
+            Wish::Normal | Wish::Nothing => return None,
+        };
+        // Each job that is held may end, be recorded and wait for its publication.
+        let held = self.running.len() + self.finished.len();
+        let max = max
+            .min(self.tally.may_lease(&self.config.budgets, held))
+            .min(BACKLOG.saturating_sub(self.shared.registry.publishing_count() + held));
+        if max == 0 {
+            return None;
+        }
+        self.requests += 1;
+        Some(LeaseRequest {
+            worker: self.shared.worker.clone(),
+            number: RequestNumber(self.requests),
+            max,
+            alone,
+            max_losses: self.config.max_losses,
+            rules: Arc::clone(&self.config.rules),
+        })
+    }
+
+    /// Whether, as far as this process sees, nothing is left to do, so that the queue's counts decide.
+    fn may_be_drained(&self) -> bool {
+        let published = self.shared.registry.publishing_count() == 0 || self.health.is_stuck();
+        self.config.drain
+            && self.phase.is_running()
+            && self.drain == Drain::Working
+            && self.running.is_empty()
+            && self.finished.is_empty()
+            && !self.hungry
+            && self.dry
+            && !self.alone.waits()
+            && published
+            && self.recovery.is_empty()
+            && !self.faults.pauses(self.shared.now())
+    }
+
+    /// The first time at which asking again is worth it. An answer that gave nothing and says "now" contradicts
+    /// itself for a moment (another process was quicker); without a floor it would be asked in a circle.
+    pub(super) fn open_at(now: Duration, next_open: Duration, gave: usize) -> Duration {
+        const FLOOR: Duration = Duration::from_millis(5);
+        now + if gave == 0 { next_open.max(FLOOR) } else { next_open }
+    }
+}

@@ -1,0 +1,23 @@
+//! Who this process is to the queue.
+
+use longhaul_queue_core::{WorkerId, WorkerInfo};
+
+/// A process with a fresh random id.
+pub(crate) fn this_process() -> WorkerInfo {
+    WorkerInfo {
+        id: WorkerId::random(),
+        host: host_name(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The machine's name, for people; nothing is decided by it.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,55 @@
+//! Publishes what the queue recorded and nobody published: a crash came between, or the store ended the job itself.
+
+use std::sync::Arc;
+
+use longhaul_queue_core::{JobPage, StoreId};
+use longhaul_worker::ended_from_record;
+
+use crate::publisher::publish;
+use crate::shared::Shared;
+
+/// So many rows are read and published at a time (INV-BOUNDED).
+const PAGE: usize = 256;
+
+/// What a recovery did.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Jobs whose file was gone and that are queued again.
+    pub(crate) requeued: u64,
+    /// Jobs that are still unpublished.
+    pub(crate) left: u64,
+}
+
+/// Goes once through what is unpublished in `store`. Jobs of this very run are left to its publisher.
+pub(crate) async fn recover(shared: Arc<Shared>, store: StoreId) -> Recovered {
+    let mut recovered = Recovered::default();
+    let mut after = None;
+    loop {
+        let page = JobPage { after, limit: PAGE };
+        let records = match shared.persist(|| shared.admin.unpublished(&store, page)).await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, "what is unpublished cannot be listed");
+                return recovered;
+            }
+        };
+        let Some(last) = records.last() else { return recovered };
+        after = Some(last.id);
+        let mut batch = Vec::with_capacity(records.len());
+        // Asked after the listing: a job of ours is registered from before its settlement until it is published.
+        for record in records.iter().filter(|record| !shared.registry.is_ours(record.id)) {
+            match ended_from_record(record) {
+                Ok(ended) => batch.push(ended),
+                Err(error) => {
+                    recovered.left += 1;
+                    tracing::error!(%error, artifact = %record.artifact_id, "cannot be published");
+                }
+            }
+        }
+        if !batch.is_empty() {
+            let published = publish(&shared, batch).await;
+            recovered.requeued += published.requeued;
+            recovered.left += published.again.len() as u64;
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Whole runs, on a queue in memory and on virtual time.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod alone;
+mod budgets;
+mod draining;
+mod flaky;
+mod jobs;
+mod leases;
+mod publishing;
+mod stopping;
+mod store;
+mod support;

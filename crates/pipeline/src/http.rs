@@ -1,0 +1,164 @@
+//! The pipeline that downloads.
+//!
+//! [`HttpPipeline`] is the way in. Behind it, `attempt` runs a try over plans and redirects, `exchange` makes one
+//! request, `download` turns a body into a part, and `publish` gives parts their names once the queue has recorded
+//! them. `client`, `names` and `address` decide who may be contacted; `answer`, `check`, `range` and `retry_after`
+//! judge what comes back.
+
+mod address;
+mod answer;
+mod attempt;
+mod check;
+mod client;
+mod deadline;
+mod download;
+mod error;
+mod exchange;
+mod fault;
+mod manifest;
+mod names;
+mod naming;
+mod options;
+mod part;
+mod plan;
+mod progress;
+mod proxy;
+mod publish;
+mod range;
+mod redact;
+mod redirect;
+mod resolver;
+mod retry_after;
+mod sink;
+mod stop;
+mod store;
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use address::{Network, NetworkError};
+pub use error::SetupError;
+pub use options::{HttpOptions, Layout, SecretHeaders};
+
+use client::Client;
+use names::{Lookup, SystemLookup};
+use publish::Publisher;
+use resolver::{Direct, Resolver};
+use store::Store;
+
+use crate::{Context, Ended, Job, Outcome, Pipeline, PublishError, RunResult};
+
+/// Downloads artifacts over HTTP into a folder.
+///
+/// # What it promises
+/// - No request starts that the [`Context`] did not admit: first requests, redirects and repetitions alike.
+/// - A final name holds only the whole, checked, fsynced file that the queue recorded (INV-WHOLE-FILE).
+/// - Nobody is contacted whose address is not public or allowed, on any hop; through a proxy, only addresses that
+///   stand in URLs are checked, and names are the proxy's affair.
+///
+/// It keeps no cookies, follows `http` and `https` alone, and does not ask robots.txt.
+///
+/// It needs a tokio runtime; file work runs on its blocking threads.
+#[derive(Debug)]
+pub struct HttpPipeline {
+    inside: Inside,
+    publisher: Arc<Publisher>,
+}
+
+/// What every try needs.
+#[derive(Debug)]
+struct Inside {
+    options: HttpOptions,
+    client: Client,
+    store: Arc<Store>,
+    resolvers: Vec<Box<dyn Resolver>>,
+}
+
+impl HttpPipeline {
+    /// Sets the pipeline up: makes the output folder if need be, and finds out that it can be written.
+    ///
+    /// # Errors
+    /// If the folder cannot be created or written, or an option holds what no header may hold. The message says
+    /// what to do.
+    pub fn new(options: HttpOptions) -> Result<Self, SetupError> {
+        Self::with_lookup(options, Arc::new(SystemLookup))
+    }
+
+    fn with_lookup(options: HttpOptions, lookup: Arc<dyn Lookup>) -> Result<Self, SetupError> {
+        let store = Arc::new(Store::open(&options.output_dir, options.manifest.as_deref())?);
+        let client = Client::new(&options, lookup)?;
+        let run_id = options.run_id.clone().unwrap_or_else(store::random_id);
+        let publisher = Arc::new(Publisher::new(Arc::clone(&store), run_id));
+        let inside = Inside { options, client, store, resolvers: vec![Box::new(Direct)] };
+        Ok(Self { inside, publisher })
+    }
+
+    /// The id of the output folder: random, made when the folder was first used. Files in outcomes and checkpoints
+    /// belong to it.
+    pub fn store_id(&self) -> &str {
+        self.inside.store.id()
+    }
+
+    /// The proxies that the environment names, as `VARIABLE (host)`; empty if there are none or they are not used.
+    /// A run should say so, since names are then looked up, and addresses chosen, by the proxy.
+    pub fn proxies(&self) -> Vec<String> {
+        let shown = |proxy: &proxy::Proxy| {
+            let host = proxy.host.as_deref().unwrap_or("not a URL");
+            format!("{} ({host})", proxy.variable)
+        };
+        self.inside.client.proxies().iter().map(shown).collect()
+    }
+}
+
+#[async_trait]
+impl Pipeline for HttpPipeline {
+    async fn run(&self, job: &Job, context: &dyn Context) -> RunResult {
+        attempt::run(&self.inside, job, context).await
+    }
+
+    async fn publish(&self, ended: &[Ended]) -> Vec<Result<(), PublishError>> {
+        let publisher = Arc::clone(&self.publisher);
+        let batch = ended.to_vec();
+        match tokio::task::spawn_blocking(move || publisher.publish(&batch)).await {
+            Ok(results) => results,
+            // The runtime is being shut down, or a bug made it panic: nothing can be said, so it is tried again.
+            Err(error) => ended
+                .iter()
+                .map(|_| {
+                    let source = std::io::Error::other(error.to_string());
+                    Err(PublishError::Io { what: "publishing was cut short".to_owned(), source })
+                })
+                .collect(),
+        }
+    }
+
+    async fn discard(&self, outcome: &Outcome) {
+        let Outcome::Done(fetched) = outcome else { return };
+        let Some(file) = fetched.file.clone() else { return };
+        let publisher = Arc::clone(&self.publisher);
+        let discarded = tokio::task::spawn_blocking(move || publisher.discard(&file)).await;
+        if let Err(error) = discarded.map_err(std::io::Error::other).and_then(|result| result) {
+            // It costs space until the job ends; then it goes as a leftover.
+            tracing::warn!(%error, "a part could not be discarded");
+        }
+    }
+
+    fn rename(&self, job: &Job, outcome: &Outcome) -> Option<Outcome> {
+        let Outcome::Done(fetched) = outcome else { return None };
+        let mut fetched = fetched.clone();
+        let file = fetched.file.as_mut()?;
+        file.path = naming::next(&file.path, &job.artifact_id)?;
+        Some(Outcome::Done(fetched))
+    }
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,184 @@
+//! What operators need of a queue.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ArtifactId, HistoryEntry, JobId, JobRecord, JobState, Lane, LaneRow, LaneRules, LeaseToken, Result,
+    StoreId, Timestamp, WorkerId,
+};
+
+/// Which jobs an operator means. Empty means all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobFilter {
+    /// Only in this state.
+    pub state: Option<JobState>,
+    /// Only in this lane.
+    pub lane: Option<Lane>,
+    /// Only with this reason.
+    pub reason: Option<String>,
+}
+
+/// Which page of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobPage {
+    /// Only jobs after this one; `None` begins.
+    pub after: Option<JobId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which page of the lanes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LanePage {
+    /// Only lanes after this one, by name; `None` begins.
+    pub after: Option<Lane>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A worker process as an operator sees it. Times are wall times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its machine.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Its program's version.
+    pub version: String,
+    /// When it joined.
+    pub started_at: Timestamp,
+    /// Until when it is taken to be alive.
+    pub expires_at: Timestamp,
+    /// How many jobs it holds.
+    pub held: u64,
+}
+
+/// Why a job is not running now, and when it could.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+pub enum Explanation {
+    /// It is running.
+    Running {
+        /// Who holds it.
+        worker: WorkerId,
+    },
+    /// It has ended.
+    Ended {
+        /// In this state.
+        state: JobState,
+        /// For this reason.
+        reason: Option<String>,
+    },
+    /// It could start now; it waits for its lane's turn and a free worker.
+    Ready,
+    /// It waits for its own time: a retry or a planned start.
+    Delayed {
+        /// For so long, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Its lane is cooling down.
+    CoolDown {
+        /// For so long, in milliseconds.
+        wait_ms: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Its lane's pace allows no start yet.
+    Pace {
+        /// For so long, in milliseconds.
+        wait_ms: u64,
+    },
+    /// All of its lane's slots are taken.
+    CapFull {
+        /// By so many.
+        in_flight: u32,
+        /// Of so many.
+        cap: u32,
+    },
+    /// Its lane is paused.
+    LanePaused {
+        /// Who and why.
+        reason: String,
+        /// For so long, in milliseconds; `None` until somebody resumes it.
+        wait_ms: Option<u64>,
+    },
+    /// The whole queue is paused.
+    QueuePaused {
+        /// Who and why.
+        reason: String,
+        /// For so long, in milliseconds; `None` until somebody resumes it.
+        wait_ms: Option<u64>,
+    },
+    /// The process that held it has died; it is given back when that process' leases end.
+    WorkerDied {
+        /// In so long, in milliseconds.
+        wait_ms: u64,
+    },
+}
+
+/// What a check of the store found, and mended if it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QueueCheck {
+    /// One line for each thing that is wrong: what, where, what it should be.
+    pub problems: Vec<String>,
+    /// Whether they were mended.
+    pub repaired: bool,
+}
+
+/// What operators do to a queue. Every act is committed before it returns, and stands in the history of the jobs
+/// that it touched.
+#[async_trait]
+pub trait QueueAdmin: Debug + Send + Sync + 'static {
+    /// One job by its key, with its history, newest first.
+    async fn get(&self, id: &ArtifactId) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>>;
+
+    /// Jobs by number, a page at a time.
+    async fn list(&self, filter: &JobFilter, page: JobPage) -> Result<Vec<JobRecord>>;
+
+    /// Why a job is not running now, as a process with these rules would see it. `NotFound` if there is none.
+    async fn explain(&self, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation>;
+
+    /// Jobs in error become queued with fresh attempts, losses and throttles; returns how many, at most `limit`.
+    async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64>;
+
+    /// Ended jobs become queued with fresh counts; returns how many of them there were.
+    async fn requeue(&self, ids: &[ArtifactId]) -> Result<u64>;
+
+    /// Queued and held jobs become skipped with the reason `cancelled`; a holder loses its lease.
+    async fn cancel(&self, ids: &[ArtifactId]) -> Result<u64>;
+
+    /// Nothing starts any more, everywhere or in one lane, for a while or until `resume`. `reason` says who and
+    /// why.
+    async fn pause(&self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) -> Result<()>;
+
+    /// Ends a pause; false if there was none.
+    async fn resume(&self, lane: Option<&Lane>) -> Result<bool>;
+
+    /// Closes a lane for `length` from now, unless it is closed for longer already.
+    async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()>;
+
+    /// Ended jobs whose outcome belongs to `store` (or to none) and is not published yet, by number.
+    async fn unpublished(&self, store: &StoreId, page: JobPage) -> Result<Vec<JobRecord>>;
+
+    /// Releases whatever `worker` holds beyond `held`, charging nothing; returns how many.
+    async fn reconcile(&self, worker: &WorkerId, held: &[LeaseToken]) -> Result<u64>;
+
+    /// Slims the rows of jobs that ended in `state` at least `older_than` ago: payload, checkpoint, outcome and
+    /// history go, the row and its key stay (INV-IDEMPOTENT). Unpublished ones are left. Returns how many.
+    async fn prune(&self, state: JobState, older_than: Duration) -> Result<u64>;
+
+    /// Verifies counts, leases and turns against each other, and mends what it finds if `repair`.
+    async fn check(&self, repair: bool) -> Result<QueueCheck>;
+
+    /// Lanes with queued jobs, taken slots or something to remember (a closure, a pause), by name, a page at a time.
+    async fn lanes(&self, page: &LanePage) -> Result<Vec<LaneRow>>;
+
+    /// Worker processes that have joined and not left.
+    async fn workers(&self) -> Result<Vec<WorkerRow>>;
+}

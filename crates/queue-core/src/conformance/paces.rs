@@ -1,0 +1,126 @@
+//! INV-PACE: in no window more requests start than the lane's pace allows.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::TestStore;
+use super::rules::{lane, paced, paced_by_role};
+use super::test_store::{assert_wait, by_lane, job, names};
+use crate::{NewJob, Place, Role};
+
+const HOST: &str = "a.example";
+
+pub(super) async fn inv_pace_a_lane_gives_one_at_a_time(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 5).await;
+    store.enqueue_many("b.example", 5).await;
+    let jobs = store.lease_by(&worker, 10, &paced("1/s")).await;
+    assert_eq!(by_lane(&jobs), [(HOST, 1), ("b.example", 1)].into());
+    store.advance(Duration::from_millis(1_098));
+    assert!(
+        store.lease_by(&worker, 10, &paced("1/s")).await.is_empty(),
+        "the interval is stretched by a tenth"
+    );
+    store.advance(Duration::from_millis(3));
+    assert_eq!(store.lease_by(&worker, 10, &paced("1/s")).await.len(), 2);
+}
+
+pub(super) async fn inv_pace_no_window_holds_more_than_its_limit(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 100).await;
+    let rules = paced("2/s+12/10s");
+    let (mut second, mut ten, mut given) = (VecDeque::new(), VecDeque::new(), 0);
+    for tick in 0..600 {
+        if tick % 200 == 0 {
+            store.beat(&worker).await;
+        }
+        for job in store.lease_by(&worker, 10, &rules).await {
+            store.ack(&job).await;
+            second.push_back(tick);
+            ten.push_back(tick);
+            given += 1;
+        }
+        // A tick is 50 ms.
+        while second.front().is_some_and(|at| at + 20 <= tick) {
+            second.pop_front();
+        }
+        while ten.front().is_some_and(|at| at + 200 <= tick) {
+            ten.pop_front();
+        }
+        assert!(second.len() <= 2 && ten.len() <= 12, "at tick {tick}: {second:?} {ten:?}");
+        store.advance(Duration::from_millis(50));
+    }
+    // Six at once, then one every 11 s / (12 - 6 + 1).
+    assert!(given >= 24, "it is not merely safe, it keeps up: {given}");
+}
+
+pub(super) async fn inv_pace_holds_over_all_processes(store: &TestStore) {
+    let (one, two) = (store.join("one").await, store.join("two").await);
+    let other = store.another().await;
+    store.enqueue_many(HOST, 5).await;
+    assert_eq!(store.lease_by(&one, 1, &paced("1/s")).await.len(), 1);
+    assert!(other.lease(&store.request_by(&two, 1, &paced("1/s"))).await.unwrap().jobs.is_empty());
+}
+
+pub(super) async fn inv_pace_outlives_the_leases(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 3).await;
+    for job in store.lease_by(&worker, 1, &paced("1/10s")).await {
+        store.ack(&job).await;
+    }
+    store.leave(&worker).await;
+    let worker = store.join("next").await;
+    store.advance_secs(10);
+    assert!(store.lease_by(&worker, 1, &paced("1/10s")).await.is_empty());
+    store.advance(Duration::from_millis(1_001));
+    assert_eq!(store.lease_by(&worker, 1, &paced("1/10s")).await.len(), 1);
+}
+
+pub(super) async fn a_paced_lane_says_when_it_gives_next(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 2).await;
+    let batch = store.batch(&store.request_by(&worker, 5, &paced("1/s"))).await;
+    assert_eq!(batch.jobs.len(), 1);
+    assert_wait(batch.next_open, Duration::from_millis(1_100));
+    store.advance(Duration::from_millis(600));
+    let batch = store.batch(&store.request_by(&worker, 5, &paced("1/s"))).await;
+    assert!(batch.jobs.is_empty());
+    assert_wait(batch.next_open, Duration::from_millis(500));
+}
+
+fn with_role(name: &str, role: Role) -> NewJob {
+    job(name, HOST).at(Place::new(lane(HOST), role))
+}
+
+/// Otherwise one slow role would freeze the lane for all.
+pub(super) async fn inv_pace_each_role_has_a_count_of_its_own(store: &TestStore) {
+    let worker = store.join("w").await;
+    let rules = paced_by_role("1/s", "off", "1/60s");
+    store
+        .enqueue_jobs(&[
+            with_role("artifact-1", Role::Artifact),
+            with_role("artifact-2", Role::Artifact),
+            with_role("metadata-1", Role::Metadata),
+            with_role("metadata-2", Role::Metadata),
+            with_role("landing-1", Role::Landing),
+            with_role("landing-2", Role::Landing),
+        ])
+        .await;
+    let mut given = names(&store.lease_by(&worker, 10, &rules).await).join(" ");
+    assert_eq!(given, "artifact-1 metadata-1 landing-1 landing-2");
+    store.advance_secs(2);
+    given = names(&store.lease_by(&worker, 10, &rules).await).join(" ");
+    assert_eq!(given, "metadata-2", "the artifacts wait for a minute");
+    store.beat(&worker).await;
+    store.advance_secs(50);
+    store.beat(&worker).await;
+    store.advance_secs(20);
+    given = names(&store.lease_by(&worker, 10, &rules).await).join(" ");
+    assert_eq!(given, "artifact-2");
+}
+
+pub(super) async fn work_without_a_host_has_no_pace(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many("", 5).await;
+    assert_eq!(store.lease_by(&worker, 10, &paced("1/h")).await.len(), 5);
+}

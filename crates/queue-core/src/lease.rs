@@ -1,0 +1,90 @@
+//! What is said when jobs are leased, admitted and kept alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul_limiter::LaneRules;
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, LeaseToken, LeasedJob, Place, RequestNumber, WorkerId};
+
+/// A worker process, as it introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Random for each start.
+    pub id: WorkerId,
+    /// The machine's name.
+    pub host: String,
+    /// The process id on that machine.
+    pub pid: u32,
+    /// The program's version.
+    pub version: String,
+}
+
+/// A wish for jobs.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// Who asks; must have joined.
+    pub worker: WorkerId,
+    /// Never reused by the process, except to repeat exactly this request after a lost reply.
+    pub number: RequestNumber,
+    /// At most so many jobs.
+    pub max: usize,
+    /// Ask for one job that has two losses or more. Such a job is given only to a process that holds nothing,
+    /// and nothing else is given to the process while it holds it (INV-ATTEMPTS).
+    pub alone: bool,
+    /// After so many losses a job ends in error.
+    pub max_losses: u32,
+    /// The caps and paces that this process is configured to.
+    pub rules: Arc<LaneRules>,
+}
+
+/// What a lease request was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseBatch {
+    /// Exactly the jobs that this request moved.
+    pub jobs: Vec<LeasedJob>,
+    /// When, from the reply on, it is worth asking again although nothing happened: the next lane opens, or a
+    /// process that has gone silent expires. `None` if only an event can make something leasable.
+    pub next_open: Option<Duration>,
+    /// Whether a job with two losses or more waits and could be leased with [`LeaseRequest::alone`].
+    pub alone_waiting: bool,
+    /// The epoch at which this was true: `changed(epoch)` misses nothing that came after.
+    pub epoch: Epoch,
+}
+
+/// A wish to send one further request for a job that is held.
+#[derive(Debug, Clone)]
+pub struct AdmitRequest {
+    /// The claim.
+    pub token: LeaseToken,
+    /// Where the request goes and what for.
+    pub place: Place,
+    /// The caps and paces that this process is configured to.
+    pub rules: Arc<LaneRules>,
+}
+
+/// The answer to an [`AdmitRequest`]. Any answer but `Admitted` has already freed the slot that was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The slot is in the new lane now, and the start is counted.
+    Admitted {
+        /// For how long, from the reply on, the request may start.
+        start_within: Duration,
+    },
+    /// Not before this long from now: a pace, a cool-down or a pause.
+    NotBefore(Duration),
+    /// All slots are taken.
+    Full,
+    /// The claim is not the job's current one, or its process is taken for dead.
+    LeaseLost,
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// How many jobs the store holds for the process. Fewer than the process believes: some were lost.
+    pub held: u64,
+    /// Whether the process had been taken for dead before this beat; its leases are gone.
+    pub was_expired: bool,
+}

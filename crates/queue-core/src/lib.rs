@@ -1,0 +1,42 @@
+//! A durable job queue with fenced leases, fair lanes, slots and paces.
+//!
+//! - [`WorkQueue`] is what workers need, [`QueueAdmin`] what operators need; both are small, batch-first and
+//!   object-safe. [`WorkQueueExt`] adds the classic verbs for one job.
+//! - [`MemoryQueue`] is the reference model: obviously right, and real enough to embed.
+//! - `SqliteQueue` (feature `sqlite`, default) is the embedded store.
+//! - `conformance` (feature) is the suite that every backend must pass; write your own backend against it.
+//!
+//! Without features this crate knows no SQL and no runtime, and it never reads a clock itself: a store is given
+//! one. It knows nothing of HTTP; a [`Lane`] is a key, and what a job carries is opaque to it.
+
+mod admin;
+mod error;
+mod ids;
+mod job;
+mod lane;
+mod lease;
+mod memory;
+mod queue;
+mod settle;
+mod state;
+mod stats;
+
+pub use admin::{Explanation, JobFilter, JobPage, LanePage, QueueAdmin, QueueCheck, WorkerRow};
+pub use error::{ErrorKind, QueueError, Result};
+pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreId, Timestamp, WorkerId};
+pub use job::{Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
+pub use lane::{LaneReport, LaneRow};
+pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, WorkerInfo};
+pub use longhaul_limiter::{Keying, Lane, LaneRules, Role};
+pub use memory::MemoryQueue;
+pub use queue::{WorkQueue, WorkQueueExt};
+pub use settle::{Answer, Settled, Settlement, StoredFile, Verdict};
+pub use state::{Charge, IllegalTransition, JobEvent, JobState, Transition};
+pub use stats::{QueueStats, StateCounts};
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Durability, SqliteOptions, SqliteQueue};

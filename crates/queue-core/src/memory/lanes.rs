@@ -1,0 +1,159 @@
+//! What is remembered of a lane, and what reports, pauses and closures do to it.
+
+use std::time::Duration;
+
+use longhaul_limiter::{Lane, PaceState, PenaltyBox};
+
+use super::model::{Model, shortened};
+use crate::{ErrorKind, LaneReport, QueueError, Result, Timestamp};
+
+/// Failures in a row that are a strike.
+const FAILURES_STRIKE: u32 = 5;
+/// No host closes its lane for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+/// A reopening lane that has come this far gives what is configured.
+const REOPENED: u32 = 64;
+
+/// Somebody's wish that nothing starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pause {
+    /// [`Timestamp::NEVER`] without an end.
+    pub(super) until: Timestamp,
+    pub(super) reason: String,
+}
+
+/// A lane of which nothing is remembered has the default.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LaneState {
+    pub(super) not_before: Timestamp,
+    pub(super) cause: Option<String>,
+    /// How many slots it gives while it reopens step by step.
+    pub(super) reopening: Option<u32>,
+    pub(super) failures: u32,
+    pub(super) served_at: Option<Timestamp>,
+    pub(super) penalty: PenaltyBox,
+    pub(super) pace: PaceState,
+    pub(super) pause: Option<Pause>,
+}
+
+impl LaneState {
+    /// Until when nothing starts, by a cool-down or a pause.
+    pub(super) fn closed_until(&self) -> Timestamp {
+        self.pause.as_ref().map_or(self.not_before, |pause| pause.until.max(self.not_before))
+    }
+
+    /// How many slots the lane has, given the asking process' cap.
+    pub(super) fn cap(&self, configured: Option<u32>) -> Option<u32> {
+        configured.into_iter().chain(self.reopening).min()
+    }
+
+    fn strike(&mut self, cause: &str, now: Timestamp) {
+        let closure = self.penalty.strike(now.since_epoch(), fastrand::f64());
+        self.close(closure, cause, now);
+        self.reopening = Some(1);
+    }
+
+    /// Never for less than it is closed already (INV-COOLDOWN).
+    fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
+        let until = now.plus(length);
+        if until > self.not_before {
+            self.not_before = until;
+            self.cause = Some(shortened(cause));
+        }
+    }
+
+    fn take(&mut self, report: &LaneReport, now: Timestamp) {
+        match report {
+            LaneReport::Served { .. } => {
+                self.failures = 0;
+                self.served_at = Some(now);
+                // An answer to a request from before the closure does not speak for the time after it.
+                if self.not_before <= now {
+                    self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
+                }
+            }
+            LaneReport::Failed { cause, .. } => {
+                self.failures += 1;
+                if self.failures >= FAILURES_STRIKE {
+                    self.failures = 0;
+                    self.strike(cause, now);
+                }
+            }
+            LaneReport::Throttled { retry_after, cause, .. } => {
+                match retry_after.filter(|length| !length.is_zero()) {
+                    Some(length) => {
+                        self.close(length.min(RETRY_AFTER_MAX), cause, now);
+                        self.reopening = Some(1);
+                    }
+                    None => self.strike(cause, now),
+                }
+            }
+        }
+    }
+}
+
+impl Model {
+    /// What is remembered of a lane.
+    pub(super) fn lane(&self, lane: &Lane) -> LaneState {
+        self.lanes.get(lane).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn report(&mut self, report: &LaneReport) {
+        let lane = report.lane();
+        if lane.is_none() {
+            return;
+        }
+        let state = self.lanes.entry(lane.clone()).or_default();
+        let (closed, slots) = (state.not_before, state.reopening);
+        state.take(report, self.now);
+        let is_closing = state.not_before != closed;
+        let has_more_slots = state.reopening != slots && !is_closing;
+        if has_more_slots {
+            self.turns.slot_freed(lane, self.now);
+        }
+        // Who holds jobs ahead wants to hear of a closure as well.
+        self.epoch += u64::from(is_closing || has_more_slots);
+    }
+
+    pub(super) fn close(&mut self, lane: &Lane, length: Duration, cause: &str) -> Result<()> {
+        if lane.is_none() {
+            let message = "work without a host has no lane to close; pause the queue instead";
+            return Err(QueueError::new(ErrorKind::Invalid, message));
+        }
+        self.lanes.entry(lane.clone()).or_default().close(length, cause, self.now);
+        self.epoch += 1;
+        Ok(())
+    }
+
+    pub(super) fn pause(&mut self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) {
+        let until = length.map_or(Timestamp::NEVER, |length| self.now.plus(length));
+        let pause = Some(Pause { until, reason: shortened(reason) });
+        match lane {
+            None => self.pause = pause,
+            Some(lane) => {
+                self.lanes.entry(lane.clone()).or_default().pause = pause;
+                // It may replace a longer one, which turns have been put off by.
+                self.turns.reopen(lane, self.now);
+            }
+        }
+        self.epoch += 1;
+    }
+
+    pub(super) fn resume(&mut self, lane: Option<&Lane>) -> bool {
+        let ended = match lane {
+            None => self.pause.take(),
+            Some(lane) => {
+                let ended = self.lanes.get_mut(lane).and_then(|state| state.pause.take());
+                self.turns.reopen(lane, self.now);
+                ended
+            }
+        };
+        self.epoch += 1;
+        ended.is_some_and(|pause| pause.until > self.now)
+    }
+
+    /// Until when the whole queue is paused; `None` if it is not.
+    pub(super) fn paused_until(&self) -> Option<Timestamp> {
+        self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > self.now)
+    }
+}

@@ -1,0 +1,226 @@
+//! Fair leasing: a walk over the turns that are open, each giving its share.
+//!
+//! The highest class goes first; of every sixteen jobs given one goes to the lowest class waiting, so that every
+//! class moves. A turn that was visited goes behind the others, whether it gave or not (INV-FAIR).
+
+use std::time::Duration;
+
+use longhaul_limiter::{Lane, LaneRules, Role};
+
+use super::model::Model;
+use super::turns::ALONE;
+use crate::{
+    Epoch, JobEvent, JobId, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob, Place, Result, Timestamp,
+};
+
+/// One job given in so many goes to the lowest class waiting.
+const LOWEST_EVERY: u64 = 16;
+/// Nothing that was granted starts later than this (INV-COOLDOWN).
+const START_WITHIN_MAX: Duration = Duration::from_millis(250);
+
+/// What a request may be given, whatever the lanes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Eligible {
+    Nothing,
+    Ordinary,
+    Alone,
+}
+
+impl Model {
+    pub(super) fn lease(&mut self, request: &LeaseRequest) -> Result<LeaseBatch> {
+        self.sweep(request.max_losses)?;
+        let mut jobs = self.repeated(request);
+        if jobs.is_empty() && self.paused_until().is_none() {
+            if let Some(worker) = self.workers.get_mut(&request.worker) {
+                worker.max_losses = request.max_losses;
+            }
+            match self.eligible(request) {
+                Eligible::Nothing => {}
+                Eligible::Ordinary => self.give_by_class(request, &mut jobs)?,
+                Eligible::Alone => self.pass(request, ALONE, request.max.min(1), &mut jobs)?,
+            }
+        }
+        let (alone_waiting, next_open) = self.outlook(request);
+        Ok(LeaseBatch { jobs, next_open, alone_waiting, epoch: Epoch(self.epoch) })
+    }
+
+    fn eligible(&self, request: &LeaseRequest) -> Eligible {
+        let Some(worker) = self.workers.get(&request.worker) else { return Eligible::Nothing };
+        let is_alone = |id: &JobId| self.jobs.get(id).is_some_and(|job| job.class() == ALONE);
+        if request.alone {
+            if worker.held.is_empty() { Eligible::Alone } else { Eligible::Nothing }
+        } else if worker.held.iter().any(is_alone) {
+            Eligible::Nothing
+        } else {
+            Eligible::Ordinary
+        }
+    }
+
+    /// What the same request was given before and still holds. Whatever start was counted then is too long ago.
+    fn repeated(&self, request: &LeaseRequest) -> Vec<LeasedJob> {
+        let Some(worker) = self.workers.get(&request.worker) else { return Vec::new() };
+        let held = worker
+            .held
+            .iter()
+            .filter(|id| self.jobs.get(id).is_some_and(|job| job.request == Some(request.number)));
+        held.filter_map(|id| self.leased(*id, Duration::ZERO)).collect()
+    }
+
+    fn give_by_class(&mut self, request: &LeaseRequest, jobs: &mut Vec<LeasedJob>) -> Result<()> {
+        // Each round gives a job or puts off a turn that was open, so it ends.
+        while jobs.len() < request.max
+            && let Some((lowest, highest)) = self.turns.open_classes(self.now)
+        {
+            let wanted = request.max - jobs.len();
+            let until_lowest = LOWEST_EVERY - 1 - self.grants % LOWEST_EVERY;
+            let (class, share) = match usize::try_from(until_lowest).unwrap_or(usize::MAX) {
+                _ if lowest == highest => (highest, wanted),
+                0 => (lowest, 1),
+                until_lowest => (highest, wanted.min(until_lowest)),
+            };
+            self.pass(request, class, share, jobs)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the open turns of a class once, as long as more is wanted.
+    fn pass(
+        &mut self,
+        request: &LeaseRequest,
+        class: u8,
+        wanted: usize,
+        jobs: &mut Vec<LeasedJob>,
+    ) -> Result<()> {
+        let lanes = self.turns.open(class, self.now, wanted);
+        let mut left = wanted;
+        for (visited, lane) in lanes.iter().enumerate() {
+            let quantum = left.div_ceil(lanes.len() - visited).max(1).min(left);
+            if quantum == 0 {
+                break;
+            }
+            left -= self.visit(request, lane, class, quantum, jobs)?;
+        }
+        Ok(())
+    }
+
+    /// Takes at most `quantum` jobs from a lane, as its slots (INV-CAP), its pace (INV-PACE), its cool-down and its
+    /// pause (INV-COOLDOWN) allow, and sends it to the back. Returns how many.
+    fn visit(
+        &mut self,
+        request: &LeaseRequest,
+        lane: &Lane,
+        class: u8,
+        quantum: usize,
+        jobs: &mut Vec<LeasedJob>,
+    ) -> Result<usize> {
+        let mut given = 0;
+        while given < quantum
+            && let Some((_, role, id)) = self.first_ready(lane, class, &request.rules)
+        {
+            let (pace, scope) = request.rules.pace(lane, role);
+            if !pace.is_off() {
+                let now = self.now.since_epoch();
+                let state = &mut self.lanes.entry(lane.clone()).or_default().pace;
+                state.forget_before(now);
+                pace.admit(state, scope, now);
+            }
+            let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
+            self.transition(id, JobEvent::Lease, None, |job| {
+                job.row.fence += 1;
+                job.row.worker = Some(request.worker.clone());
+                job.row.slot = slot.cloned();
+                (job.request, job.leased_at, job.settled) = (Some(request.number), now, None);
+            })?;
+            self.grants += 1;
+            given += 1;
+            jobs.extend(self.leased(id, start_within(&request.rules, lane, role)));
+        }
+        match self.opens(lane, class, &request.rules) {
+            Some(open_at) => self.turns.visited(lane, class, open_at),
+            None => self.turns.end(lane, class),
+        }
+        Ok(given)
+    }
+
+    /// The job that a lane would give now: the one that became available first of those whose role's pace allows it.
+    fn first_ready(&self, lane: &Lane, class: u8, rules: &LaneRules) -> Option<(Timestamp, Role, JobId)> {
+        if self.is_full(lane, rules) {
+            return None;
+        }
+        let heads = Role::ALL.into_iter().filter_map(|role| {
+            let (available_at, id) = *self.lines.get(&(lane.clone(), class, role))?.first()?;
+            (self.opens_for(lane, role, available_at, rules) <= self.now).then_some((available_at, role, id))
+        });
+        heads.min_by_key(|(available_at, _, id)| (*available_at, *id))
+    }
+
+    fn is_full(&self, lane: &Lane, rules: &LaneRules) -> bool {
+        let cap = self.lanes.get(lane).map_or(rules.cap(lane), |state| state.cap(rules.cap(lane)));
+        cap.is_some_and(|cap| self.slots_taken(lane) >= cap)
+    }
+
+    /// When a job of a lane that has a free slot may start.
+    fn opens_for(&self, lane: &Lane, role: Role, available_at: Timestamp, rules: &LaneRules) -> Timestamp {
+        let Some(state) = self.lanes.get(lane) else { return available_at };
+        let (pace, scope) = rules.pace(lane, role);
+        available_at.max(state.closed_until()).max(Timestamp::at_least(pace.open_at(&state.pace, scope)))
+    }
+
+    /// When a turn may give, not before now; never while all slots are taken, and `None` if nothing is queued there.
+    pub(super) fn opens(&self, lane: &Lane, class: u8, rules: &LaneRules) -> Option<Timestamp> {
+        let heads = Role::ALL.into_iter().filter_map(|role| {
+            let (available_at, _) = *self.lines.get(&(lane.clone(), class, role))?.first()?;
+            Some(self.opens_for(lane, role, available_at, rules))
+        });
+        let first = heads.min()?;
+        Some(if self.is_full(lane, rules) { Timestamp::NEVER } else { first.max(self.now) })
+    }
+
+    fn leased(&self, id: JobId, start_within: Duration) -> Option<LeasedJob> {
+        let row = &self.jobs.get(&id)?.row;
+        Some(LeasedJob {
+            token: LeaseToken { job: id, fence: row.fence },
+            artifact_id: row.artifact_id.clone(),
+            payload: row.payload.clone(),
+            resolver_hint: row.resolver_hint.clone(),
+            place: Place { lane: row.place.lane.clone(), role: row.place.role },
+            priority: row.priority,
+            attempts: row.attempts,
+            losses: row.losses,
+            throttles: row.throttles,
+            max_attempts: row.max_attempts,
+            checkpoint: row.checkpoint.clone(),
+            start_within,
+        })
+    }
+
+    /// Whether a job that must run alone could be leased now, and when asking again is worth it though nothing
+    /// happens. What could be leased alone does not count as worth asking for in turn: that would say "now" for as
+    /// long as it waits.
+    fn outlook(&self, request: &LeaseRequest) -> (bool, Option<Duration>) {
+        let paused_until = self.paused_until().unwrap_or(self.now);
+        let alone = self.turns.lanes(ALONE).filter_map(|lane| self.opens(lane, ALONE, &request.rules));
+        let alone: Vec<Timestamp> = alone.map(|open_at| open_at.max(paused_until)).collect();
+        let alone_waiting = alone.iter().any(|open_at| *open_at <= self.now);
+        let opens = match self.eligible(request) {
+            Eligible::Nothing => None,
+            Eligible::Alone => alone.into_iter().min(),
+            Eligible::Ordinary => {
+                let in_turn = (0..ALONE).filter_map(|class| self.turns.next(class));
+                let in_turn = in_turn.map(|open_at| open_at.max(paused_until));
+                in_turn.chain(alone.into_iter().filter(|open_at| *open_at > self.now)).min()
+            }
+        };
+        let others =
+            self.workers.iter().filter(|(id, worker)| **id != request.worker && !worker.held.is_empty());
+        let expires = others.map(|(_, worker)| worker.expires_at).min();
+        let next = opens.into_iter().chain(expires).filter(|at| *at != Timestamp::NEVER).min();
+        (alone_waiting, next.map(|at| at.after(self.now)))
+    }
+}
+
+/// For how long a start that was counted now may still happen.
+pub(super) fn start_within(rules: &LaneRules, lane: &Lane, role: Role) -> Duration {
+    let (pace, _) = rules.pace(lane, role);
+    pace.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX))
+}

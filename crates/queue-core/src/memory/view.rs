@@ -1,0 +1,136 @@
+//! What can be seen of the queue. Nothing here changes it.
+
+use std::collections::BTreeSet;
+
+use longhaul_limiter::{Lane, LaneRules};
+
+use super::model::{Job, Model};
+use crate::{
+    ArtifactId, ErrorKind, Explanation, HistoryEntry, JobPage, JobRecord, LanePage, LaneRow, QueueError,
+    QueueStats, Result, Timestamp,
+};
+
+/// Where counts that are not kept end.
+const COUNT_MAX: usize = 10_001;
+
+impl Model {
+    /// A row with its times as wall times.
+    fn record(&self, job: &Job) -> JobRecord {
+        let mut row = job.row.clone();
+        row.available_at = self.wall(row.available_at);
+        row.created_at = self.wall(row.created_at);
+        row.updated_at = self.wall(row.updated_at);
+        row.finished_at = row.finished_at.map(|at| self.wall(at));
+        row
+    }
+
+    pub(super) fn get(&self, id: &ArtifactId) -> Option<(JobRecord, Vec<HistoryEntry>)> {
+        let job = self.jobs.get(self.ids.get(id)?)?;
+        let lines = job.history.iter().rev();
+        let lines = lines.map(|line| HistoryEntry { at: self.wall(line.at), ..line.clone() });
+        Some((self.record(job), lines.collect()))
+    }
+
+    pub(super) fn list(&self, page: JobPage, is_meant: impl Fn(&Job) -> bool) -> Vec<JobRecord> {
+        let after = page.after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let jobs = self.jobs.range((after, std::ops::Bound::Unbounded)).map(|(_, job)| job);
+        jobs.filter(|job| is_meant(job)).take(page.limit).map(|job| self.record(job)).collect()
+    }
+
+    pub(super) fn explain(&self, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
+        let Some(job) = self.ids.get(id).and_then(|id| self.jobs.get(id)) else {
+            return Err(QueueError::new(
+                ErrorKind::NotFound,
+                format!("there is no artifact {id} in the queue"),
+            ));
+        };
+        let row = &job.row;
+        if row.state.is_terminal() {
+            return Ok(Explanation::Ended { state: row.state, reason: row.reason.clone() });
+        }
+        let millis = |until: Timestamp| u64::try_from(until.after(self.now).as_millis()).unwrap_or(u64::MAX);
+        let end = |until: Timestamp| (until != Timestamp::NEVER).then(|| millis(until));
+        if let Some(worker) = &row.worker {
+            let expires_at = self.workers.get(worker).map(|worker| worker.expires_at);
+            return Ok(match expires_at.filter(|at| *at > self.now) {
+                Some(_) => Explanation::Running { worker: worker.clone() },
+                None => Explanation::WorkerDied { wait_ms: 0 },
+            });
+        }
+        if let Some(pause) = self.pause.as_ref().filter(|pause| pause.until > self.now) {
+            return Ok(Explanation::QueuePaused { reason: pause.reason.clone(), wait_ms: end(pause.until) });
+        }
+        let lane = self.lane(&row.place.lane);
+        if let Some(pause) = lane.pause.as_ref().filter(|pause| pause.until > self.now) {
+            return Ok(Explanation::LanePaused { reason: pause.reason.clone(), wait_ms: end(pause.until) });
+        }
+        if row.available_at > self.now {
+            return Ok(Explanation::Delayed { wait_ms: millis(row.available_at) });
+        }
+        if lane.not_before > self.now {
+            let reason = lane.cause.unwrap_or_default();
+            return Ok(Explanation::CoolDown { wait_ms: millis(lane.not_before), reason });
+        }
+        let in_flight = self.slots_taken(&row.place.lane);
+        if let Some(cap) = lane.cap(rules.cap(&row.place.lane)).filter(|cap| in_flight >= *cap) {
+            return Ok(Explanation::CapFull { in_flight, cap });
+        }
+        let (pace, scope) = rules.pace(&row.place.lane, row.place.role);
+        let opens = Timestamp::at_least(pace.open_at(&lane.pace, scope));
+        Ok(if opens > self.now { Explanation::Pace { wait_ms: millis(opens) } } else { Explanation::Ready })
+    }
+
+    pub(super) fn stats(&self) -> QueueStats {
+        let ready = || self.queued.iter().take_while(|(available_at, _)| *available_at <= self.now);
+        let delayed = self.queued.iter().rev().take_while(|(available_at, _)| *available_at > self.now);
+        let cooling = || self.lanes.values().map(|lane| lane.not_before).filter(|at| *at > self.now);
+        let is_paused =
+            |lane: &&super::lanes::LaneState| lane.pause.as_ref().is_some_and(|pause| pause.until > self.now);
+        let opens = self.turns.iter().map(|(lane, _, open_at)| open_at.max(self.lane(lane).closed_until()));
+        let opens = opens.min().map(|at| at.max(self.paused_until().unwrap_or(at)));
+        QueueStats {
+            counts: self.counts,
+            ready: ready().take(COUNT_MAX).count() as u64,
+            delayed: delayed.take(COUNT_MAX).count() as u64,
+            oldest_ready: ready().next().map(|(available_at, _)| self.now.after(*available_at)),
+            lanes_cooling: cooling().count() as u64,
+            next_cooled: cooling().min().map(|at| at.after(self.now)),
+            paused: self
+                .pause
+                .as_ref()
+                .filter(|pause| pause.until > self.now)
+                .map(|pause| pause.reason.clone()),
+            lanes_paused: self.lanes.values().filter(is_paused).count() as u64,
+            next_open: opens.filter(|at| *at != Timestamp::NEVER).map(|at| at.after(self.now)),
+            workers: self.workers.values().filter(|worker| worker.expires_at > self.now).count() as u64,
+        }
+    }
+
+    pub(super) fn lane_rows(&self, page: &LanePage) -> Vec<LaneRow> {
+        let waiting = self.turns.iter().map(|(lane, ..)| lane);
+        let known: BTreeSet<&Lane> = waiting.chain(self.lanes.keys()).chain(self.slots.keys()).collect();
+        let after = |lane: &&Lane| page.after.as_ref().is_none_or(|after| *lane > after) && !lane.is_none();
+        known.into_iter().filter(after).take(page.limit).map(|lane| self.lane_row(lane)).collect()
+    }
+
+    fn lane_row(&self, lane: &Lane) -> LaneRow {
+        let state = self.lane(lane);
+        let lines = self.lines.range((lane.clone(), 0, longhaul_limiter::Role::ALL[0])..);
+        let lines = lines.take_while(|((name, ..), _)| name == lane);
+        let queued = lines.map(|(_, jobs)| jobs.len()).sum::<usize>().min(COUNT_MAX);
+        let open_at = self.turns.of(lane).map(|(_, open_at)| open_at.max(state.closed_until())).min();
+        let is_closed = state.not_before > self.now;
+        let pause = state.pause.as_ref().filter(|pause| pause.until > self.now);
+        LaneRow {
+            lane: lane.clone(),
+            queued: queued as u64,
+            in_flight: self.slots_taken(lane),
+            reopening: state.reopening,
+            closed_until: is_closed.then(|| self.wall(state.not_before)),
+            cause: state.cause.clone().filter(|_| is_closed),
+            paused_until: pause.map(|pause| self.wall(pause.until)),
+            pause_reason: pause.map(|pause| pause.reason.clone()),
+            open_at: open_at.filter(|at| *at != Timestamp::NEVER).map(|at| self.wall(at)),
+        }
+    }
+}

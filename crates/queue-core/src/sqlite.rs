@@ -1,0 +1,194 @@
+//! The embedded store: one SQLite file, one writer at a time, many processes.
+//!
+//! - `writer` coalesces concurrent calls into one transaction; replies go out after its commit.
+//! - `tx` is what such a transaction knows: its connection, its time, the tally.
+//! - `rows` persists transitions; `enqueue`, `lease`, `admit`, `settle`, `workers`, `lanes` and `admin` are the verbs.
+//! - `open` sets a file up and refuses what cannot work; `locks` are the OS locks beside the file; `anchor` is the
+//!   store's time; `read` and `watch` never write.
+
+mod admin;
+mod admit;
+mod anchor;
+mod check;
+mod enqueue;
+mod lanes;
+mod lease;
+mod locks;
+mod open;
+mod read;
+mod rows;
+mod settle;
+mod tx;
+mod watch;
+mod workers;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use open::{Durability, SqliteOptions};
+
+use self::open::Inner;
+use self::writer::Urgency;
+use crate::{
+    Admission, AdmitRequest, Enqueued, Epoch, Heartbeat, JobId, LeaseBatch, LeaseRequest, LeaseToken, NewJob,
+    QueueStats, Result, Settled, Settlement, WorkQueue, WorkerId, WorkerInfo,
+};
+
+/// A queue in one SQLite file. Clones share the handle; several processes may open the same file.
+///
+/// Dropping the last clone ends the handle's tasks. A worker process that joined through it should `leave` first;
+/// otherwise its leases end when others notice that it has gone.
+#[derive(Debug, Clone)]
+pub struct SqliteQueue {
+    inner: Arc<Inner>,
+}
+
+#[async_trait]
+impl WorkQueue for SqliteQueue {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let jobs = Arc::new(jobs.to_vec());
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let jobs = Arc::clone(&jobs);
+                Box::pin(async move { enqueue::enqueue(tx, &jobs).await })
+            })
+            .await
+    }
+
+    async fn join(&self, worker: &WorkerInfo, ttl: Duration) -> Result<()> {
+        self.inner.locks.hold_worker(&worker.id).await?;
+        let worker = worker.clone();
+        self.inner
+            .write(Urgency::First, move |tx| {
+                let worker = worker.clone();
+                Box::pin(async move { workers::join(tx, &worker, ttl).await })
+            })
+            .await
+    }
+
+    async fn heartbeat(&self, worker: &WorkerId, ttl: Duration) -> Result<Heartbeat> {
+        let worker = worker.clone();
+        self.inner
+            .write(Urgency::First, move |tx| {
+                let worker = worker.clone();
+                Box::pin(async move { workers::heartbeat(tx, &worker, ttl).await })
+            })
+            .await
+    }
+
+    async fn leave(&self, worker: &WorkerId) -> Result<()> {
+        let leaving = worker.clone();
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let worker = leaving.clone();
+                Box::pin(async move { workers::leave(tx, &worker).await })
+            })
+            .await?;
+        self.inner.locks.release_worker(worker);
+        Ok(())
+    }
+
+    async fn lease(&self, request: &LeaseRequest) -> Result<LeaseBatch> {
+        self.inner.find_dead_processes(&request.worker).await?;
+        let request = request.clone();
+        let leased = self
+            .inner
+            .write(Urgency::Work, move |tx| {
+                let request = request.clone();
+                Box::pin(async move { lease::lease(tx, &request).await })
+            })
+            .await?;
+        Ok(self.inner.received(leased))
+    }
+
+    async fn admit(&self, request: &AdmitRequest) -> Result<Admission> {
+        let request = request.clone();
+        let (admission, at) = self
+            .inner
+            .write(Urgency::Work, move |tx| {
+                let request = request.clone();
+                Box::pin(async move { Ok((admit::admit(tx, &request).await?, tx.now)) })
+            })
+            .await?;
+        Ok(match admission {
+            Admission::Admitted { start_within } => Admission::Admitted {
+                start_within: start_within.saturating_sub(self.inner.anchor.now().after(at)),
+            },
+            other => other,
+        })
+    }
+
+    async fn checkpoint(&self, token: &LeaseToken, checkpoint: &str) -> Result<bool> {
+        let (token, checkpoint) = (*token, checkpoint.to_owned());
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let checkpoint = checkpoint.clone();
+                Box::pin(async move { rows::checkpoint(tx, token, &checkpoint).await })
+            })
+            .await
+    }
+
+    async fn settle(&self, settlements: &[Settlement], then: Option<&LeaseRequest>) -> Result<Settled> {
+        if let Some(request) = then {
+            self.inner.find_dead_processes(&request.worker).await?;
+        }
+        let settlements = Arc::new(settlements.to_vec());
+        let then = then.cloned();
+        let (answers, leased) = self
+            .inner
+            .write(Urgency::Work, move |tx| {
+                let (settlements, then) = (Arc::clone(&settlements), then.clone());
+                Box::pin(async move {
+                    let answers = settle::settle(tx, &settlements).await?;
+                    let leased = match &then {
+                        Some(request) => Some(lease::lease(tx, request).await?),
+                        None => None,
+                    };
+                    Ok((answers, leased))
+                })
+            })
+            .await?;
+        Ok(Settled { answers, batch: leased.map(|leased| self.inner.received(leased)) })
+    }
+
+    async fn published(&self, ids: &[JobId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ids = Arc::new(ids.to_vec());
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let ids = Arc::clone(&ids);
+                Box::pin(async move { rows::published(tx, &ids).await })
+            })
+            .await
+    }
+
+    async fn changed(&self, since: Epoch) -> Result<Epoch> {
+        watch::changed(&self.inner, since).await
+    }
+
+    async fn stats(&self) -> Result<QueueStats> {
+        read::stats(&self.inner).await
+    }
+
+    async fn cache_get(&self, key: &str) -> Result<Option<String>> {
+        read::cache_get(&self.inner, key).await
+    }
+
+    async fn cache_put(&self, key: &str, value: &str, ttl: Duration) -> Result<()> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let (key, value) = (key.clone(), value.clone());
+                Box::pin(async move { rows::cache_put(tx, &key, &value, ttl).await })
+            })
+            .await
+    }
+}

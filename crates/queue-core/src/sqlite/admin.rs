@@ -1,0 +1,289 @@
+//! What operators do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use longhaul_limiter::{Lane, LaneRules};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::lanes;
+use super::open::failed;
+use super::rows::{self, Changes, JobRow, unwritable};
+use super::tx::Tx;
+use super::writer::Urgency;
+use super::{SqliteQueue, check, read, workers};
+use crate::{
+    ArtifactId, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage, JobRecord, JobState, LanePage,
+    LaneReport, LaneRow, LeaseToken, QueueAdmin, QueueCheck, Result, StoreId, Timestamp, WorkerId, WorkerRow,
+};
+
+/// At most so many jobs change in one transaction, so that workers are not held up.
+const BATCH: usize = 1_000;
+
+#[async_trait]
+impl QueueAdmin for SqliteQueue {
+    async fn get(&self, id: &ArtifactId) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
+        read::get(&self.inner, id).await
+    }
+
+    async fn list(&self, filter: &JobFilter, page: JobPage) -> Result<Vec<JobRecord>> {
+        read::list(&self.inner, filter, page).await
+    }
+
+    async fn explain(&self, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
+        read::explain(&self.inner, id, rules).await
+    }
+
+    async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64> {
+        let filter = Arc::new(JobFilter { state: Some(JobState::Error), ..filter.clone() });
+        let mut total = 0;
+        let mut left = limit;
+        loop {
+            let (filter, most) = (Arc::clone(&filter), left.min(BATCH));
+            let done = self.inner.write(Urgency::Work, move |tx| {
+                let filter = Arc::clone(&filter);
+                Box::pin(async move { retry_failed(tx, &filter, most).await })
+            });
+            let done = done.await?;
+            total += done;
+            left -= usize::try_from(done).unwrap_or(left).min(left);
+            if done < most as u64 || left == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn requeue(&self, ids: &[ArtifactId]) -> Result<u64> {
+        self.by_key(ids, JobEvent::Requeue).await
+    }
+
+    async fn cancel(&self, ids: &[ArtifactId]) -> Result<u64> {
+        self.by_key(ids, JobEvent::Cancel).await
+    }
+
+    async fn pause(&self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) -> Result<()> {
+        let (lane, reason) = (lane.cloned(), reason.to_owned());
+        self.inner
+            .write(Urgency::First, move |tx| {
+                let (lane, reason) = (lane.clone(), reason.clone());
+                Box::pin(async move { pause(tx, lane.as_ref(), length, reason).await })
+            })
+            .await
+    }
+
+    async fn resume(&self, lane: Option<&Lane>) -> Result<bool> {
+        let lane = lane.cloned();
+        self.inner
+            .write(Urgency::First, move |tx| {
+                let lane = lane.clone();
+                Box::pin(async move { resume(tx, lane.as_ref()).await })
+            })
+            .await
+    }
+
+    async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()> {
+        let report = LaneReport::Throttled {
+            lane: lane.clone(),
+            retry_after: Some(length.max(Duration::from_millis(1))),
+            cause: cause.to_owned(),
+        };
+        self.inner
+            .write(Urgency::First, move |tx| {
+                let report = report.clone();
+                Box::pin(async move { close(tx, &report).await })
+            })
+            .await
+    }
+
+    async fn unpublished(&self, store: &StoreId, page: JobPage) -> Result<Vec<JobRecord>> {
+        read::unpublished(&self.inner, store, page).await
+    }
+
+    async fn reconcile(&self, worker: &WorkerId, held: &[LeaseToken]) -> Result<u64> {
+        let (worker, held) = (worker.clone(), held.to_vec());
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let (worker, held) = (worker.clone(), held.clone());
+                Box::pin(async move { workers::release_all(tx, &worker, &held).await })
+            })
+            .await
+    }
+
+    async fn prune(&self, state: JobState, older_than: Duration) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            let pruned = self
+                .inner
+                .write(Urgency::Work, move |tx| Box::pin(async move { prune(tx, state, older_than).await }));
+            let pruned = pruned.await?;
+            total += pruned;
+            if pruned < BATCH as u64 {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn check(&self, repair: bool) -> Result<QueueCheck> {
+        self.inner
+            .write(Urgency::Work, move |tx| Box::pin(async move { check::check(tx, repair).await }))
+            .await
+    }
+
+    async fn lanes(&self, page: &LanePage) -> Result<Vec<LaneRow>> {
+        read::lanes(&self.inner, page).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerRow>> {
+        read::workers(&self.inner).await
+    }
+}
+
+impl SqliteQueue {
+    /// Applies an operator's event to the named jobs to which it can happen.
+    async fn by_key(&self, ids: &[ArtifactId], event: JobEvent) -> Result<u64> {
+        let mut total = 0;
+        for ids in ids.chunks(BATCH) {
+            let keys: Vec<&str> = ids.iter().map(ArtifactId::as_str).collect();
+            let keys = serde_json::to_string(&keys).map_err(unwritable)?;
+            let done = self.inner.write(Urgency::Work, move |tx| {
+                let keys = keys.clone();
+                Box::pin(async move {
+                    let found = sqlx::query(
+                        "SELECT j.id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value",
+                    )
+                    .bind(keys)
+                    .fetch_all(&mut *tx.conn)
+                    .await
+                    .map_err(failed)?;
+                    let mut ids: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
+                    ids.sort_unstable();
+                    ids.dedup();
+                    act(tx, &ids, event).await
+                })
+            });
+            total += done.await?;
+        }
+        Ok(total)
+    }
+}
+
+/// Applies an operator's event to jobs by number; returns to how many it could happen.
+async fn act(tx: &mut Tx<'_>, ids: &[i64], event: JobEvent) -> Result<u64> {
+    let mut changes = Changes::default();
+    let mut acted = 0;
+    for mut row in rows::load(tx, ids).await? {
+        if row.state()?.apply(event).is_err() {
+            continue;
+        }
+        prepare(&mut row, event, tx.now);
+        changes.apply(row, event, tx.now)?;
+        acted += 1;
+    }
+    changes.write(tx).await?;
+    Ok(acted)
+}
+
+/// What an operator's act writes into the row.
+fn prepare(row: &mut JobRow, event: JobEvent, now: Timestamp) {
+    if event == JobEvent::Cancel {
+        row.reason = Some("cancelled".to_owned());
+        // Whoever holds it settles in vain: the token is not the current one any more (INV-FENCE).
+        row.lease_token += i64::from(row.worker_id.is_some());
+        row.settlement = None;
+    } else {
+        row.available_at = now.0;
+        row.checkpoint = None;
+    }
+}
+
+async fn retry_failed(tx: &mut Tx<'_>, filter: &JobFilter, most: usize) -> Result<u64> {
+    let mut query: QueryBuilder<Sqlite> =
+        QueryBuilder::new("SELECT j.id FROM jobs j WHERE j.state = 'error'");
+    read::filter_into(&mut query, filter);
+    query.push(" ORDER BY j.id LIMIT ").push_bind(i64::try_from(most).unwrap_or(i64::MAX));
+    let found = query.build().fetch_all(&mut *tx.conn).await.map_err(failed)?;
+    let ids: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
+    act(tx, &ids, JobEvent::RetryFailed).await
+}
+
+async fn pause(tx: &mut Tx<'_>, lane: Option<&Lane>, length: Option<Duration>, reason: String) -> Result<()> {
+    let until = length.map_or(Timestamp::NEVER, |length| tx.now.plus(length));
+    match lane {
+        None => {
+            tx.tally.paused_until = until;
+            tx.tally.pause_reason = Some(reason);
+        }
+        Some(lane) => {
+            let name = lane.as_str().to_owned();
+            let mut state = lanes::load(tx, &[name.clone()].into()).await?.remove(&name).unwrap_or_default();
+            state.lane = name;
+            state.paused_until = until.0;
+            state.pause_reason = Some(reason);
+            lanes::store(tx, &state).await?;
+        }
+    }
+    // A shorter pause than before opens the lane sooner; whoever waits for it looks again.
+    if let Some(lane) = lane {
+        lanes::reopen_turns(tx, Some(lane.as_str())).await?;
+    }
+    tx.wake = true;
+    Ok(())
+}
+
+async fn close(tx: &mut Tx<'_>, report: &LaneReport) -> Result<()> {
+    let states = lanes::load(tx, &lanes::named(std::iter::once(report))).await?;
+    let mut changes = Changes::default();
+    lanes::report(&mut changes, states, &[report], tx.now)?;
+    changes.write(tx).await
+}
+
+async fn resume(tx: &mut Tx<'_>, lane: Option<&Lane>) -> Result<bool> {
+    let was_paused = match lane {
+        None => {
+            let was_paused = tx.tally.paused_until > tx.now;
+            tx.tally.paused_until = Timestamp::default();
+            tx.tally.pause_reason = None;
+            was_paused
+        }
+        Some(lane) => {
+            let name = lane.as_str().to_owned();
+            let mut state = lanes::load(tx, &[name.clone()].into()).await?.remove(&name).unwrap_or_default();
+            let was_paused = state.paused_until > tx.now.0;
+            state.paused_until = 0;
+            state.pause_reason = None;
+            lanes::store(tx, &state).await?;
+            was_paused
+        }
+    };
+    lanes::reopen_turns(tx, lane.map(Lane::as_str)).await?;
+    Ok(was_paused)
+}
+
+/// Slims one batch of rows in place; the row and its key stay (INV-IDEMPOTENT).
+async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result<u64> {
+    if !state.is_terminal() {
+        return Ok(0);
+    }
+    let before = tx.now.0.saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+    let slimmed = sqlx::query(
+        "UPDATE jobs SET artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL, updated_at = ?3
+         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1 AND artifact_json <> '{}'
+                      ORDER BY id LIMIT ?4) RETURNING id",
+    )
+    .bind(state.as_str())
+    .bind(before)
+    .bind(tx.now.0)
+    .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    let ids: Vec<i64> = slimmed.iter().map(|row| row.get(0)).collect();
+    sqlx::query("DELETE FROM history WHERE job IN (SELECT value FROM json_each(?))")
+        .bind(serde_json::to_string(&ids).map_err(unwritable)?)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    tx.weight += ids.len();
+    Ok(ids.len() as u64)
+}

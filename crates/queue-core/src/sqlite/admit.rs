@@ -1,0 +1,86 @@
+//! Admitting one further request of a held job.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::Row as _;
+
+use super::lanes;
+use super::lease::START_WITHIN_MAX;
+use super::open::failed;
+use super::rows::Changes;
+use super::tx::Tx;
+use crate::{Admission, AdmitRequest, Result, Timestamp};
+
+/// What is answered where no end is known: a pause without one.
+const NO_END: Duration = Duration::from_hours(24);
+
+/// Moves the job's slot to the lane that it asks for, if that is open; otherwise its slot is free when this returns.
+/// Nothing is ever held while something else is waited for (INV-NO-HOLD-AND-WAIT).
+pub(super) async fn admit(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Admission> {
+    let token = request.token;
+    let held = sqlx::query(
+        "SELECT j.slot FROM jobs j JOIN workers w ON w.id = j.worker_id
+         WHERE j.id = ? AND j.lease_token = ? AND j.state = 'in_progress' AND w.expires_at > ?",
+    )
+    .bind(token.job.0)
+    .bind(token.fence)
+    .bind(tx.now.0)
+    .fetch_optional(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    let Some(held) = held else { return Ok(Admission::LeaseLost) };
+    let slot: Option<String> = held.get(0);
+    let admission = decide(tx, request).await?;
+    let admitted = matches!(admission, Admission::Admitted { .. });
+    let wanted = Some(request.place.lane.as_str()).filter(|lane| admitted && !lane.is_empty());
+    if slot.as_deref() != wanted {
+        sqlx::query("UPDATE jobs SET slot = ?, updated_at = ? WHERE id = ?")
+            .bind(wanted)
+            .bind(tx.now.0)
+            .bind(token.job.0)
+            .execute(&mut *tx.conn)
+            .await
+            .map_err(failed)?;
+        tx.weight += 1;
+        if let Some(freed) = slot {
+            let mut changes = Changes::default();
+            changes.freed([freed]);
+            changes.write(tx).await?;
+        }
+    }
+    Ok(admission)
+}
+
+async fn decide(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Admission> {
+    let lane = &request.place.lane;
+    let not_before = |until: Timestamp, now: Timestamp| Admission::NotBefore(until.after(now).min(NO_END));
+    if tx.tally.paused_until > tx.now {
+        return Ok(not_before(tx.tally.paused_until, tx.now));
+    }
+    if lane.is_none() {
+        return Ok(Admission::Admitted { start_within: START_WITHIN_MAX });
+    }
+    let mut states = lanes::load(tx, &BTreeSet::from([lane.as_str().to_owned()])).await?;
+    let mut state = states.remove(lane.as_str()).unwrap_or_default();
+    if state.closed_until() > tx.now {
+        return Ok(not_before(state.closed_until(), tx.now));
+    }
+    if let Some(cap) = state.cap(request.rules.cap(lane))
+        && lanes::slots_taken(tx, lane.as_str(), request.token.job.0).await? >= cap
+    {
+        return Ok(Admission::Full);
+    }
+    let (rule, scope) = request.rules.pace(lane, request.place.role);
+    if rule.is_off() {
+        return Ok(Admission::Admitted { start_within: START_WITHIN_MAX });
+    }
+    let mut pace = state.pace()?;
+    if !rule.admit(&mut pace, scope, tx.now.since_epoch()) {
+        return Ok(not_before(Timestamp::at_least(rule.open_at(&pace, scope)), tx.now));
+    }
+    state.set_pace(pace, tx.now)?;
+    lanes::store(tx, &state).await?;
+    let start_within = rule.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
+    Ok(Admission::Admitted { start_within })
+}

@@ -1,0 +1,87 @@
+//! Accepting jobs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use sqlx::Row as _;
+
+use super::lanes;
+use super::open::failed;
+use super::rows::unwritable;
+use super::tx::Tx;
+use crate::{Enqueued, JobId, JobState, NewJob, Result};
+
+#[derive(Serialize)]
+struct NewRow<'j> {
+    artifact_id: &'j str,
+    payload: &'j str,
+    resolver_hint: Option<&'j str>,
+    lane: &'j str,
+    role: &'static str,
+    priority: u8,
+    max_attempts: Option<u32>,
+    available_at: i64,
+}
+
+/// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
+pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    let available_at = |job: &NewJob| tx.now.plus(job.delay).0;
+    let rows: Vec<NewRow<'_>> = jobs
+        .iter()
+        .map(|job| NewRow {
+            artifact_id: job.artifact_id.as_str(),
+            payload: &job.payload,
+            resolver_hint: job.resolver_hint.as_deref(),
+            lane: job.place.lane.as_str(),
+            role: job.place.role.as_str(),
+            priority: job.priority.get(),
+            max_attempts: job.max_attempts,
+            available_at: available_at(job),
+        })
+        .collect();
+    let inserted = sqlx::query(
+        "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
+                           available_at, created_at, updated_at)
+         SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
+                value ->> 'role', value ->> 'priority', value ->> 'priority', 'queued', value ->> 'max_attempts',
+                value ->> 'available_at', ?2, ?2
+         FROM json_each(?1) WHERE true
+         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id",
+    )
+    .bind(serde_json::to_string(&rows).map_err(unwritable)?)
+    .bind(tx.now.0)
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    let mut new: HashMap<String, JobId> =
+        inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
+    tx.count(None, JobState::Queued, new.len() as u64);
+    let mut turns: BTreeMap<(String, i64), i64> = BTreeMap::new();
+    for (job, row) in jobs.iter().zip(&rows).filter(|(job, _)| new.contains_key(job.artifact_id.as_str())) {
+        let key = (job.place.lane.as_str().to_owned(), i64::from(job.priority.get()));
+        let open_at = turns.entry(key).or_insert(row.available_at);
+        *open_at = row.available_at.min(*open_at);
+    }
+    if !turns.is_empty() {
+        lanes::lower_turns(tx, turns).await?;
+    }
+    let known = if new.len() == jobs.len() { HashMap::new() } else { known(tx, jobs).await? };
+    let answers = jobs.iter().map(|job| {
+        let id = job.artifact_id.as_str();
+        // The second mention within one call finds the number that the first one got.
+        new.remove(id)
+            .map_or_else(|| Enqueued::Duplicate(known.get(id).copied().unwrap_or(JobId(0))), Enqueued::New)
+    });
+    Ok(answers.collect())
+}
+
+async fn known(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<HashMap<String, JobId>> {
+    let ids: Vec<&str> = jobs.iter().map(|job| job.artifact_id.as_str()).collect();
+    let rows =
+        sqlx::query("SELECT j.id, j.artifact_id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value")
+            .bind(serde_json::to_string(&ids).map_err(unwritable)?)
+            .fetch_all(&mut *tx.conn)
+            .await
+            .map_err(failed)?;
+    Ok(rows.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect())
+}

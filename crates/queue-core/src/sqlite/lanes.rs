@@ -1,0 +1,253 @@
+//! What is remembered of lanes, and the turns by which they give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use longhaul_limiter::{PaceState, PenaltyBox};
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _};
+
+use super::open::failed;
+use super::rows::{Changes, corrupt, unwritable};
+use super::tx::Tx;
+use crate::{LaneReport, Result, Timestamp};
+
+/// Failures in a row that are a strike.
+const FAILURES_STRIKE: i64 = 5;
+/// No host closes its lane for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+/// A reopening lane that has come this far gives what is configured.
+const REOPENED: i64 = 64;
+
+/// A lane's row. The default is a lane that nothing is remembered of.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, FromRow)]
+#[sqlx(default)]
+pub(super) struct LaneState {
+    pub(super) lane: String,
+    pub(super) not_before: i64,
+    pub(super) cause: Option<String>,
+    pub(super) reopening: Option<i64>,
+    pub(super) failures: i64,
+    pub(super) served_at: i64,
+    pub(super) penalty: Option<String>,
+    pub(super) pace: String,
+    pub(super) paused_until: i64,
+    pub(super) pause_reason: Option<String>,
+}
+
+/// The columns of [`LaneState`] for a left join that may find none.
+macro_rules! lane_columns {
+    () => {
+        "coalesce(l.not_before, 0) AS not_before, l.cause, l.reopening, coalesce(l.failures, 0) AS failures, \
+         coalesce(l.served_at, 0) AS served_at, l.penalty, coalesce(l.pace, '{}') AS pace, \
+         coalesce(l.paused_until, 0) AS paused_until, l.pause_reason"
+    };
+}
+pub(super) use lane_columns;
+
+impl LaneState {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self> {
+        Self::from_row(row).map_err(failed)
+    }
+
+    /// Until when the lane is closed, by a cool-down or a pause; at most `now` if it is open.
+    pub(super) fn closed_until(&self) -> Timestamp {
+        Timestamp(self.not_before.max(self.paused_until))
+    }
+
+    /// How many slots the lane has, given the asking process' cap.
+    pub(super) fn cap(&self, configured: Option<u32>) -> Option<u32> {
+        let reopening = self.reopening.map(|slots| u32::try_from(slots).unwrap_or(1));
+        match (configured, reopening) {
+            (Some(cap), Some(slots)) => Some(cap.min(slots)),
+            (cap, slots) => cap.or(slots),
+        }
+    }
+
+    pub(super) fn pace(&self) -> Result<PaceState> {
+        serde_json::from_str(&self.pace).map_err(corrupt("the pace of a lane"))
+    }
+
+    pub(super) fn set_pace(&mut self, mut pace: PaceState, now: Timestamp) -> Result<()> {
+        pace.forget_before(now.since_epoch());
+        self.pace = serde_json::to_string(&pace).map_err(unwritable)?;
+        Ok(())
+    }
+
+    /// Takes a report in.
+    fn apply(&mut self, report: &LaneReport, now: Timestamp) -> Result<()> {
+        match report {
+            LaneReport::Served { .. } => {
+                self.failures = 0;
+                self.served_at = now.0;
+                if now.0 >= self.not_before {
+                    self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
+                }
+            }
+            LaneReport::Failed { cause, .. } => {
+                self.failures += 1;
+                if self.failures >= FAILURES_STRIKE {
+                    self.failures = 0;
+                    self.strike(cause, now)?;
+                }
+            }
+            LaneReport::Throttled { retry_after, cause, .. } => {
+                match retry_after.filter(|length| !length.is_zero()) {
+                    Some(length) => self.close(length.min(RETRY_AFTER_MAX), cause, now),
+                    None => self.strike(cause, now)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, cause: &str, now: Timestamp) -> Result<()> {
+        let mut penalty: PenaltyBox = match &self.penalty {
+            Some(text) => serde_json::from_str(text).map_err(corrupt("the penalty of a lane"))?,
+            None => PenaltyBox::default(),
+        };
+        let closure = penalty.strike(now.since_epoch(), fastrand::f64());
+        self.penalty = Some(serde_json::to_string(&penalty).map_err(unwritable)?);
+        self.close(closure, cause, now);
+        Ok(())
+    }
+
+    /// Closes the lane, never for less than it is closed already (INV-COOLDOWN); it reopens with one slot.
+    fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
+        let until = now.plus(length).0;
+        if until > self.not_before {
+            self.not_before = until;
+            self.cause = Some(cause.chars().take(500).collect());
+        }
+        self.reopening = Some(1);
+    }
+}
+
+/// Reads what is remembered of lanes; those without a row are filled with the default.
+pub(super) async fn load(tx: &mut Tx<'_>, lanes: &BTreeSet<String>) -> Result<BTreeMap<String, LaneState>> {
+    let rows = sqlx::query(concat!(
+        "SELECT q.value AS lane, ",
+        lane_columns!(),
+        " FROM json_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
+    ))
+    .bind(serde_json::to_string(lanes).map_err(unwritable)?)
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(|row| LaneState::read(row).map(|state| (state.lane.clone(), state))).collect()
+}
+
+/// Writes lanes that stand under a path of the JSON text ?1. A macro, since statements are literals.
+macro_rules! upsert_lanes {
+    ($path:literal) => {
+        concat!(
+            "INSERT INTO lanes (lane, not_before, cause, reopening, failures, served_at, penalty, pace, paused_until,
+                 pause_reason)
+             SELECT value ->> 'lane', value ->> 'not_before', value ->> 'cause', value ->> 'reopening',
+                 value ->> 'failures', value ->> 'served_at', value ->> 'penalty', value ->> 'pace',
+                 value ->> 'paused_until', value ->> 'pause_reason'
+             FROM json_each(?1, ",
+            $path,
+            ") WHERE true
+             ON CONFLICT (lane) DO UPDATE SET not_before = excluded.not_before, cause = excluded.cause,
+                 reopening = excluded.reopening, failures = excluded.failures, served_at = excluded.served_at,
+                 penalty = excluded.penalty, pace = excluded.pace, paused_until = excluded.paused_until,
+                 pause_reason = excluded.pause_reason"
+        )
+    };
+}
+pub(super) use upsert_lanes;
+
+/// Makes sure that there is a turn for each (lane, class, time, visit) under a path of ?1 that opens then or before.
+macro_rules! upsert_turns {
+    ($path:literal) => {
+        concat!(
+            "INSERT INTO turns (lane, class, open_at, visit)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1, ",
+            $path,
+            ") WHERE true
+             ON CONFLICT (lane, class) DO UPDATE SET open_at = excluded.open_at WHERE excluded.open_at < open_at"
+        )
+    };
+}
+pub(super) use upsert_turns;
+
+/// Writes what is remembered of one lane.
+pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
+    sqlx::query(upsert_lanes!("'$'"))
+        .bind(serde_json::to_string(&[lane]).map_err(unwritable)?)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    tx.weight += 1;
+    Ok(())
+}
+
+/// Takes reports in, oldest first, and adds the lanes that change.
+pub(super) fn report(
+    changes: &mut Changes,
+    mut states: BTreeMap<String, LaneState>,
+    reports: &[&LaneReport],
+    now: Timestamp,
+) -> Result<()> {
+    let before = states.clone();
+    for report in reports {
+        if let Some(state) = states.get_mut(report.lane().as_str()) {
+            state.apply(report, now)?;
+        }
+    }
+    // A lane that reopens has more slots than when its turn was put off for want of one.
+    let reopened = states.values().filter(|state| before[&state.lane].reopening != state.reopening);
+    changes.freed(reopened.map(|state| state.lane.clone()));
+    changes.lanes(states.into_values().filter(|state| before[&state.lane] != *state).collect());
+    Ok(())
+}
+
+/// The names of the lanes that reports are about.
+pub(super) fn named<'r>(reports: impl Iterator<Item = &'r LaneReport>) -> BTreeSet<String> {
+    reports
+        .map(LaneReport::lane)
+        .filter(|lane| !lane.is_none())
+        .map(|lane| lane.as_str().to_owned())
+        .collect()
+}
+
+/// Makes sure that there is a turn for each (lane, class) that opens at the given time or before.
+pub(super) async fn lower_turns(tx: &mut Tx<'_>, turns: BTreeMap<(String, i64), i64>) -> Result<()> {
+    tx.tally.visits += 1;
+    let visit = tx.tally.visits;
+    let rows: Vec<(String, i64, i64, i64)> =
+        turns.into_iter().map(|((lane, class), open_at)| (lane, class, open_at, visit)).collect();
+    sqlx::query(upsert_turns!("'$'"))
+        .bind(serde_json::to_string(&rows).map_err(unwritable)?)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    tx.wake = true;
+    tx.weight += rows.len();
+    Ok(())
+}
+
+/// Lowers every turn of a lane, or of all: something that had raised them is over.
+pub(super) async fn reopen_turns(tx: &mut Tx<'_>, lane: Option<&str>) -> Result<()> {
+    sqlx::query("UPDATE turns SET open_at = ?2 WHERE (?1 IS NULL OR lane = ?1) AND open_at > ?2")
+        .bind(lane)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    tx.wake = true;
+    Ok(())
+}
+
+/// How many slots are taken in a lane, without counting one job.
+pub(super) async fn slots_taken(tx: &mut Tx<'_>, lane: &str, without: i64) -> Result<u32> {
+    let row = sqlx::query("SELECT count(*) FROM jobs WHERE slot = ? AND id <> ?")
+        .bind(lane)
+        .bind(without)
+        .fetch_one(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    Ok(u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,472 @@
+//! Fair leasing: an index walk over the turns that are open, each giving its share.
+//!
+//! A pass reads the open turns of a class in the order in which they opened, reads the head of each of those lanes,
+//! decides here what the caps and paces allow, and writes the result back, each by one statement however many lanes
+//! there are. A turn that gave goes to the back (`open_at` = now, a later `visit`); one that could not is put off
+//! until it can, so that the next pass does not meet it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longhaul_limiter::{Lane, Role};
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow as _, Row as _};
+
+use super::lanes::{self, LaneState, lane_columns};
+use super::open::{Inner, failed};
+use super::rows::{ALONE, corrupt, unwritable};
+use super::tx::Tx;
+use super::workers;
+use crate::{
+    ArtifactId, Class, JobEvent, JobId, JobState, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob, Place,
+    RequestNumber, Result, Timestamp,
+};
+
+/// At most so many turns in one pass.
+const PASS_MAX: usize = 256;
+/// One lease in so many goes to the lowest class waiting.
+const LOWEST_EVERY: i64 = 16;
+/// Nothing that was granted starts later than this (INV-COOLDOWN).
+pub(super) const START_WITHIN_MAX: Duration = Duration::from_millis(250);
+
+/// A batch and the store's time at which it was true.
+#[derive(Debug)]
+pub(super) struct Leased {
+    batch: LeaseBatch,
+    at: Timestamp,
+}
+
+impl Inner {
+    /// Takes the time between commit and reply off what the batch promises.
+    pub(super) fn received(&self, leased: Leased) -> LeaseBatch {
+        let Leased { mut batch, at } = leased;
+        let spent = self.anchor.now().after(at);
+        for job in &mut batch.jobs {
+            job.start_within = job.start_within.saturating_sub(spent);
+        }
+        batch.next_open = batch.next_open.map(|wait| wait.saturating_sub(spent));
+        batch
+    }
+}
+
+/// Leases what the request asks for and may have.
+pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Leased> {
+    let mut opening = opening(tx, request).await?;
+    if opening.first_expiry.is_some_and(|at| at <= tx.now) {
+        workers::sweep(tx, request.max_losses).await?;
+        opening = self::opening(tx, request).await?;
+    }
+    let mut jobs = Vec::new();
+    if opening.repeated {
+        jobs = repeat(tx, request).await?;
+    } else if opening.alive && tx.tally.paused_until <= tx.now {
+        let wanted = request.max;
+        if request.alone {
+            take(tx, request, ALONE, wanted.min(usize::from(opening.held == 0)), &mut jobs).await?;
+        } else if !opening.alone {
+            take_fairly(tx, request, &opening.classes, wanted, &mut jobs).await?;
+        }
+        if !jobs.is_empty() || opening.classes.iter().any(|(_, open_at)| *open_at <= tx.now) {
+            // Visits have put turns off since.
+            opening = self::opening(tx, request).await?;
+        }
+    }
+    let (alone_waiting, next_open) = outlook(tx, request, &opening);
+    Ok(Leased { batch: LeaseBatch { jobs, next_open, alone_waiting, epoch: tx.epoch() }, at: tx.now })
+}
+
+/// What decides whether and where a request can be given something.
+struct Opening {
+    /// The process that asks has joined and not expired.
+    alive: bool,
+    held: i64,
+    /// It holds a job that must run alone.
+    alone: bool,
+    /// It was answered this request before, and still holds something of it.
+    repeated: bool,
+    /// When the first process expires; in the past, it is to be swept.
+    first_expiry: Option<Timestamp>,
+    /// When the next process that holds something expires.
+    expires: Option<Timestamp>,
+    /// The earliest opening of each class that has a turn, highest first.
+    classes: Vec<(i64, Timestamp)>,
+}
+
+async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
+    let row = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM workers WHERE id = ?1 AND expires_at > ?3),
+                (SELECT count(*) FROM jobs WHERE worker_id = ?1 AND state = 'in_progress'),
+                EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND state = 'in_progress' AND class = 10),
+                EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND lease_request = ?2 AND state = 'in_progress'),
+                (SELECT min(expires_at) FROM workers),
+                (SELECT min(expires_at) FROM workers w WHERE id <> ?1
+                     AND EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id AND state = 'in_progress')),
+                (SELECT json_group_array(open_at) FROM (
+                     SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1) AS open_at
+                     FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))",
+    )
+    .bind(request.worker.as_str())
+    .bind(request.number.0)
+    .bind(tx.now.0)
+    .fetch_one(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    let open_at: Vec<Option<i64>> = serde_json::from_str(row.get(6)).map_err(corrupt("the turns"))?;
+    let classes = (0..=ALONE)
+        .rev()
+        .zip(open_at)
+        .filter_map(|(class, open_at)| open_at.map(|at| (class, Timestamp(at))));
+    Ok(Opening {
+        alive: row.get(0),
+        held: row.get(1),
+        alone: row.get(2),
+        repeated: row.get(3),
+        first_expiry: row.get::<Option<i64>, _>(4).map(Timestamp),
+        expires: row.get::<Option<i64>, _>(5).map(Timestamp),
+        classes: classes.collect(),
+    })
+}
+
+/// The columns of a [`LeasedJob`].
+macro_rules! leased_columns {
+    () => {
+        "j.id, j.lease_token, j.artifact_id, j.artifact_json, j.resolver_hint, j.lane, j.role, j.priority, j.attempts, \
+         j.losses, j.throttles, j.max_attempts, j.checkpoint, j.available_at"
+    };
+}
+
+fn read_job(row: &SqliteRow, start_within: Duration) -> Result<LeasedJob> {
+    let number = |index: usize| u32::try_from(row.get::<i64, _>(index)).unwrap_or(u32::MAX);
+    let role: &str = row.get(6);
+    Ok(LeasedJob {
+        token: LeaseToken { job: JobId(row.get(0)), fence: row.get(1) },
+        artifact_id: ArtifactId::new(row.get::<String, _>(2))?,
+        payload: row.get(3),
+        resolver_hint: row.get(4),
+        place: Place {
+            lane: Lane::new(row.get::<String, _>(5)).map_err(corrupt("a lane"))?,
+            role: Role::parse(role).unwrap_or(Role::Artifact),
+        },
+        priority: Class::new(u8::try_from(row.get::<i64, _>(7)).unwrap_or(0))?,
+        attempts: number(8),
+        losses: number(9),
+        throttles: number(10),
+        max_attempts: row.get::<Option<i64>, _>(11).and_then(|max| u32::try_from(max).ok()),
+        checkpoint: row.get(12),
+        start_within,
+    })
+}
+
+/// When the first queued job of a role of turn `t` is available, as a scalar of a statement whose ?1 has the class.
+macro_rules! head {
+    ($role:literal) => {
+        concat!(
+            "(SELECT available_at FROM jobs WHERE state = 'queued' AND lane = t.value ->> 'lane' AND class = ?1 ->> 'class'
+                  AND role = '",
+            $role,
+            "' ORDER BY available_at LIMIT 1)"
+        )
+    };
+}
+
+/// The jobs that the same request was given before. Their starts were counted then, and too long ago.
+async fn repeat(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Vec<LeasedJob>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        leased_columns!(),
+        " FROM jobs j WHERE j.worker_id = ? AND j.lease_request = ? AND j.state = 'in_progress' ORDER BY j.id"
+    ))
+    .bind(request.worker.as_str())
+    .bind(request.number.0)
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(|row| read_job(row, Duration::ZERO)).collect()
+}
+
+/// Takes from the highest class that has something to give, but of every sixteen grants one from the lowest, so that
+/// every class moves (INV-FAIR).
+async fn take_fairly(
+    tx: &mut Tx<'_>,
+    request: &LeaseRequest,
+    classes: &[(i64, Timestamp)],
+    mut wanted: usize,
+    jobs: &mut Vec<LeasedJob>,
+) -> Result<()> {
+    let open = classes.iter().filter(|(class, open_at)| *class != ALONE && *open_at <= tx.now);
+    let mut open: Vec<i64> = open.map(|(class, _)| *class).collect();
+    while let (Some(highest), Some(lowest), 1..) = (open.first().copied(), open.last().copied(), wanted) {
+        let before_lowest = usize::try_from(LOWEST_EVERY - 1 - tx.tally.grants % LOWEST_EVERY).unwrap_or(0);
+        let (class, share) = match before_lowest {
+            _ if highest == lowest => (highest, wanted),
+            0 => (lowest, 1),
+            share => (highest, share.min(wanted)),
+        };
+        let before = jobs.len();
+        take(tx, request, class, share, jobs).await?;
+        let given = jobs.len() - before;
+        wanted -= given;
+        if given < share {
+            open.retain(|other| *other != class);
+        }
+    }
+    Ok(())
+}
+
+/// A turn that a pass visits.
+struct Visit {
+    lane: Lane,
+    state: LaneState,
+    cap: Option<u32>,
+    taken: u32,
+    given: u32,
+    pace_changed: bool,
+}
+
+impl Visit {
+    fn free(&self) -> u32 {
+        self.cap.map_or(u32::MAX, |cap| cap.saturating_sub(self.taken + self.given))
+    }
+}
+
+/// Takes up to `wanted` jobs of one class.
+async fn take(
+    tx: &mut Tx<'_>,
+    request: &LeaseRequest,
+    class: i64,
+    wanted: usize,
+    jobs: &mut Vec<LeasedJob>,
+) -> Result<()> {
+    let mut wanted = wanted;
+    while wanted > 0 {
+        let mut visits = visits(tx, request, class, wanted.min(PASS_MAX)).await?;
+        if visits.is_empty() {
+            return Ok(());
+        }
+        let quantum = wanted.div_ceil(visits.len());
+        let chosen = choose(tx, request, class, quantum, wanted, &mut visits).await?;
+        write(tx, request, class, &chosen, &visits).await?;
+        wanted -= chosen.len();
+        jobs.extend(chosen);
+    }
+    Ok(())
+}
+
+/// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
+async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usize) -> Result<Vec<Visit>> {
+    let rows = sqlx::query(concat!(
+        "SELECT t.lane AS lane, (SELECT count(*) FROM jobs WHERE slot = t.lane) AS taken, ",
+        lane_columns!(),
+        " FROM turns t LEFT JOIN lanes l ON l.lane = t.lane
+          WHERE t.class = ?1 AND t.open_at <= ?2 ORDER BY t.open_at, t.visit LIMIT ?3"
+    ))
+    .bind(class)
+    .bind(tx.now.0)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let state = LaneState::from_row(row).map_err(failed)?;
+            let lane = Lane::new(state.lane.clone()).map_err(corrupt("a lane"))?;
+            let cap = if lane.is_none() { None } else { state.cap(request.rules.cap(&lane)) };
+            let taken = u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX);
+            Ok(Visit { lane, state, cap, taken, given: 0, pace_changed: false })
+        })
+        .collect()
+}
+
+/// The heads of the visited lanes, a queue a role, in the order in which they became available.
+async fn heads(
+    tx: &mut Tx<'_>,
+    class: i64,
+    each: usize,
+    visits: &[Visit],
+) -> Result<BTreeMap<String, Vec<SqliteRow>>> {
+    let open = visits.iter().filter(|visit| visit.free() > 0 && visit.state.closed_until() <= tx.now);
+    let asked: Vec<(&str, &str)> =
+        open.flat_map(|visit| Role::ALL.map(|role| (visit.lane.as_str(), role.as_str()))).collect();
+    if asked.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        leased_columns!(),
+        " FROM json_each(?1) q CROSS JOIN jobs j ON j.id IN (
+              SELECT id FROM jobs WHERE state = 'queued' AND lane = q.value ->> 0 AND class = ?2 AND role = q.value ->> 1
+                  AND available_at <= ?3 ORDER BY available_at, id LIMIT ?4)"
+    ))
+    .bind(serde_json::to_string(&asked).map_err(unwritable)?)
+    .bind(class)
+    .bind(tx.now.0)
+    .bind(i64::try_from(each).unwrap_or(i64::MAX))
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    let mut heads: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
+    for row in rows {
+        heads.entry(row.get(5)).or_default().push(row);
+    }
+    for rows in heads.values_mut() {
+        rows.sort_by_key(|row| (row.get::<i64, _>(13), row.get::<i64, _>(0)));
+    }
+    Ok(heads)
+}
+
+/// Chooses what each visited lane gives: at most its quantum, its free slots (INV-CAP) and what its pace allows at
+/// this instant (INV-PACE).
+async fn choose(
+    tx: &mut Tx<'_>,
+    request: &LeaseRequest,
+    class: i64,
+    quantum: usize,
+    wanted: usize,
+    visits: &mut [Visit],
+) -> Result<Vec<LeasedJob>> {
+    let heads = heads(tx, class, quantum, visits).await?;
+    let mut chosen = Vec::new();
+    for visit in visits {
+        let mut pace = visit.state.pace()?;
+        let mut start_within = START_WITHIN_MAX;
+        let mut here = 0;
+        for row in heads.get(visit.lane.as_str()).map_or(&[][..], Vec::as_slice) {
+            if here == quantum || chosen.len() == wanted || visit.free() == 0 {
+                break;
+            }
+            let mut job = read_job(row, start_within)?;
+            let (rule, scope) = request.rules.pace(&visit.lane, job.place.role);
+            if !rule.admit(&mut pace, scope, tx.now.since_epoch()) {
+                continue;
+            }
+            visit.pace_changed |= !rule.is_off();
+            start_within =
+                rule.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
+            job.start_within = start_within;
+            job.token.fence += 1;
+            here += 1;
+            visit.given += u32::from(!visit.lane.is_none());
+            chosen.push(job);
+        }
+        if visit.pace_changed {
+            visit.state.set_pace(pace, tx.now)?;
+        }
+    }
+    Ok(chosen)
+}
+
+#[derive(Serialize)]
+struct Written<'v> {
+    ids: Vec<JobId>,
+    worker: &'v str,
+    request: RequestNumber,
+    class: i64,
+    lanes: Vec<&'v LaneState>,
+    turns: Vec<NextTurn<'v>>,
+}
+
+/// A visited turn, and when each role's pace lets its lane give next.
+#[derive(Serialize)]
+struct NextTurn<'v> {
+    lane: &'v str,
+    visit: i64,
+    metadata: i64,
+    landing: i64,
+    artifact: i64,
+}
+
+/// The leases, what the lanes remember of them, and the visited turns: those with queued jobs go to the back or are
+/// put off until they can give, the others end. ?1 is a [`Written`], ?2 the time.
+const WRITE: &str = concat!(
+    "UPDATE jobs SET state = 'in_progress', slot = nullif(lane, ''), lease_token = lease_token + 1,
+         lease_request = ?1 ->> 'request', leased_at = ?2, worker_id = ?1 ->> 'worker', settlement = NULL, updated_at = ?2
+     WHERE id IN (SELECT value FROM json_each(?1, '$.ids'));",
+    lanes::upsert_lanes!("'$.lanes'"),
+    ";",
+    "INSERT INTO turns (lane, class, open_at, visit)
+     SELECT lane, class, max(?2, min(coalesce(max(m, metadata), never), coalesce(max(l, landing), never),
+                                     coalesce(max(a, artifact), never))), visit
+     FROM (SELECT t.value ->> 'lane' AS lane, ?1 ->> 'class' AS class, t.value ->> 'visit' AS visit,
+               t.value ->> 'metadata' AS metadata, t.value ->> 'landing' AS landing, t.value ->> 'artifact' AS artifact,
+               9223372036854775807 AS never, ",
+    head!("metadata"),
+    " AS m, ",
+    head!("landing"),
+    " AS l, ",
+    head!("artifact"),
+    " AS a FROM json_each(?1, '$.turns') t)
+     WHERE coalesce(m, l, a) IS NOT NULL
+     ON CONFLICT (lane, class) DO UPDATE SET open_at = excluded.open_at, visit = excluded.visit;",
+    "DELETE FROM turns WHERE lane IN (SELECT value ->> 'lane' FROM json_each(?1, '$.turns')) AND class = ?1 ->> 'class'
+         AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class)"
+);
+
+async fn write(
+    tx: &mut Tx<'_>,
+    request: &LeaseRequest,
+    class: i64,
+    chosen: &[LeasedJob],
+    visits: &[Visit],
+) -> Result<()> {
+    let transition = JobState::Queued.apply(JobEvent::Lease).map_err(corrupt("the state machine"))?;
+    let mut turns = Vec::with_capacity(visits.len());
+    for visit in visits {
+        tx.tally.visits += 1;
+        let [metadata, landing, artifact] = opens(request, visit)?.map(|at| at.0);
+        turns.push(NextTurn {
+            lane: visit.lane.as_str(),
+            visit: tx.tally.visits,
+            metadata,
+            landing,
+            artifact,
+        });
+    }
+    let written = Written {
+        ids: chosen.iter().map(|job| job.token.job).collect(),
+        worker: request.worker.as_str(),
+        request: request.number,
+        class,
+        lanes: visits.iter().filter(|visit| visit.pace_changed).map(|visit| &visit.state).collect(),
+        turns,
+    };
+    sqlx::query(WRITE)
+        .bind(serde_json::to_string(&written).map_err(unwritable)?)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    tx.count(Some(JobState::Queued), transition.to, chosen.len() as u64);
+    tx.tally.grants += i64::try_from(chosen.len()).unwrap_or(0);
+    tx.weight += visits.len();
+    Ok(())
+}
+
+/// When each role of a lane may give next; never, until something happens, if all slots are taken.
+fn opens(request: &LeaseRequest, visit: &Visit) -> Result<[Timestamp; 3]> {
+    if visit.free() == 0 {
+        return Ok([Timestamp::NEVER; 3]);
+    }
+    let pace = visit.state.pace()?;
+    let closed_until = visit.state.closed_until();
+    Ok(Role::ALL.map(|role| {
+        let (rule, scope) = request.rules.pace(&visit.lane, role);
+        closed_until.max(Timestamp::at_least(rule.open_at(&pace, scope)))
+    }))
+}
+
+/// Whether a job that must run alone could be leased, and when it is worth asking again although nothing happens.
+fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Option<Duration>) {
+    let paused_until = tx.tally.paused_until;
+    let alone = opening.classes.iter().find(|(class, _)| *class == ALONE).map(|(_, open_at)| *open_at);
+    let alone_waiting = paused_until <= tx.now && alone.is_some_and(|open_at| open_at <= tx.now);
+    // What must run alone and could is said by `alone_waiting`; it is no reason to ask for anything else.
+    let is_wanted = |class: i64, open_at: Timestamp| match class {
+        ALONE => request.alone || open_at > tx.now,
+        _ => !request.alone,
+    };
+    let wanted = opening.classes.iter().filter(|(class, open_at)| is_wanted(*class, *open_at));
+    let opens = wanted.map(|(_, open_at)| (*open_at).max(paused_until)).min();
+    let next = opens.into_iter().chain(opening.expires).filter(|at| *at != Timestamp::NEVER).min();
+    (alone_waiting, next.map(|at| at.after(tx.now)))
+}

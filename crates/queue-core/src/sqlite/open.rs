@@ -1,0 +1,299 @@
+//! Opening a database: what is refused, what is asserted, what is migrated.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul_limiter::{Clock, Keying};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use tokio::sync::{Mutex, watch};
+
+use super::SqliteQueue;
+use super::anchor::Anchor;
+use super::locks::Locks;
+use super::watch::Foreign;
+use super::writer::{Writer, WriterParts};
+use crate::{ErrorKind, QueueError, Result};
+
+/// Every migration so far; a database's `user_version` says how many it has had.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_queue.sql")];
+
+/// How long SQLite itself waits for a lock. Ours come first, so this only meets foreign tools on the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When a transaction counts as committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When the disk has it: survives a power cut.
+    #[default]
+    Full,
+    /// When the operating system has it: survives a crash of the program, and a power cut may lose the last moments.
+    Normal,
+}
+
+/// How to open a queue.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    path: PathBuf,
+    create: bool,
+    durability: Durability,
+    keying: Keying,
+}
+
+impl SqliteOptions {
+    /// The queue in this file, which is created if it is missing.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), create: true, durability: Durability::Full, keying: Keying::default() }
+    }
+
+    /// Whether a missing file is created (with its folder), or is `NotFound`.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// When a transaction counts as committed.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How this process turns hosts into lanes. A new queue remembers it; an old one must have the same.
+    #[must_use]
+    pub fn keying(mut self, keying: Keying) -> Self {
+        self.keying = keying;
+        self
+    }
+}
+
+/// What all clones of a handle share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) writer: Writer,
+    pub(super) anchor: Arc<Anchor>,
+    pub(super) locks: Arc<Locks>,
+    pub(super) readers: SqlitePool,
+    pub(super) epoch: watch::Sender<u64>,
+    pub(super) foreign: Mutex<Foreign>,
+    pub(super) liveness: super::workers::Liveness,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The writer's task may outlive the handle by a moment; nobody must take its worker process for alive.
+        self.locks.abandon();
+    }
+}
+
+impl SqliteQueue {
+    /// Opens a queue.
+    ///
+    /// # Errors
+    /// `NotFound` without the file, `Unsupported` on a network file system, `SchemaTooNew` if a newer program wrote it,
+    /// `Conflict` if it keys lanes otherwise, `Corrupt` if it is no queue, `Unavailable` if it cannot be written.
+    pub async fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+        let path = &options.path;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if options.create {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                let message =
+                    format!("the folder {} for the queue cannot be made: {error}", folder.display());
+                QueueError::new(ErrorKind::Unavailable, message).with_source(error)
+            })?;
+        } else if !path.exists() {
+            let message =
+                format!("there is no queue at {}; `longhaul queue import FILE` makes one", path.display());
+            return Err(QueueError::new(ErrorKind::NotFound, message));
+        }
+        refuse_network_file_system(folder)?;
+        let locks = Arc::new(Locks::open(path)?);
+        let connect = connect_options(&options);
+        let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
+        let anchor = {
+            let _turn = locks.write_turn().await?;
+            assert_wal(&mut conn, path).await?;
+            migrate(&mut conn, path).await?;
+            let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+            agree_on_keying(&mut tx, &options.keying).await?;
+            let anchor = Anchor::establish(&mut tx, clock).await?;
+            tx.commit().await.map_err(failed)?;
+            Arc::new(anchor)
+        };
+        // A writer that copies the log back by itself would do so on the path of a reply.
+        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut conn).await.map_err(failed)?;
+        let checkpointer = connect.connect().await.map_err(|error| cannot_open(path, error))?;
+        let reading = connect.clone().read_only(true);
+        let foreign = Foreign::new(reading.connect().await.map_err(|error| cannot_open(path, error))?);
+        let readers = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(reading);
+        let (epoch, _) = watch::channel(0);
+        let writer = Writer::start(WriterParts {
+            conn,
+            checkpointer,
+            anchor: Arc::clone(&anchor),
+            locks: Arc::clone(&locks),
+            epoch: epoch.clone(),
+            log: log_path(path),
+        });
+        let inner = Inner {
+            writer,
+            anchor,
+            locks,
+            readers,
+            epoch,
+            foreign: Mutex::new(foreign),
+            liveness: super::workers::Liveness::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// The write-ahead log beside a database.
+fn log_path(database: &Path) -> PathBuf {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    PathBuf::from(log)
+}
+
+fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&options.path)
+        .create_if_missing(options.create)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(match options.durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Normal => SqliteSynchronous::Normal,
+        })
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .optimize_on_close(false, None)
+        .statement_cache_capacity(128)
+}
+
+/// A mistyped pragma is silently ignored by SQLite, and without WAL neither readers nor the durability that is
+/// promised work; so the mode is asked for.
+async fn assert_wal(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(conn).await.map_err(failed)?;
+    if mode.eq_ignore_ascii_case("wal") {
+        return Ok(());
+    }
+    let message =
+        format!("the queue {} is in journal mode {mode} and cannot be put into WAL", path.display());
+    Err(QueueError::new(ErrorKind::Unsupported, message))
+}
+
+async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(failed)?;
+    let known = MIGRATIONS.len();
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > known {
+        let message = format!(
+            "the queue {} has schema version {version}, and this program knows up to {known}; use the newer program",
+            path.display()
+        );
+        return Err(QueueError::new(ErrorKind::SchemaTooNew, message));
+    }
+    if version == 0 {
+        let foreign: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(failed)?;
+        if foreign > 0 {
+            let message = format!("{} is a SQLite database, but not a queue of this program", path.display());
+            return Err(QueueError::new(ErrorKind::Corrupt, message));
+        }
+    }
+    for migration in MIGRATIONS.iter().skip(version) {
+        sqlx::raw_sql(*migration).execute(&mut *tx).await.map_err(failed)?;
+    }
+    if version < known {
+        let statement = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {known}"));
+        sqlx::query(statement).execute(&mut *tx).await.map_err(failed)?;
+    }
+    tx.commit().await.map_err(failed)
+}
+
+async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<()> {
+    let ours = serde_json::to_string(ours).unwrap_or_default();
+    sqlx::query("INSERT INTO meta (key, value) VALUES ('keying', ?) ON CONFLICT (key) DO NOTHING")
+        .bind(&ours)
+        .execute(&mut *conn)
+        .await
+        .map_err(failed)?;
+    let stored: String = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'keying'")
+        .fetch_one(conn)
+        .await
+        .map_err(failed)?;
+    if stored == ours {
+        return Ok(());
+    }
+    let message = format!(
+        "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, so \
+         use the queue's setting"
+    );
+    Err(QueueError::new(ErrorKind::Conflict, message))
+}
+
+/// Locks and shared memory do not work over a network, and a queue there would be corrupted without a word.
+fn refuse_network_file_system(folder: &Path) -> Result<()> {
+    const NETWORK: [(i64, &str); 8] = [
+        (0x6969, "NFS"),
+        (0x517B, "SMB"),
+        (0xFF53_4D42, "CIFS"),
+        (0xFE53_4D42, "SMB"),
+        (0x5346_414F, "AFS"),
+        (0x00C3_6400, "Ceph"),
+        (0x0BD0_0BD0, "Lustre"),
+        (0x4750_4653, "GPFS"),
+    ];
+    // A file system that does not say what it is is given the benefit of the doubt.
+    let Ok(stat) = rustix::fs::statfs(folder) else { return Ok(()) };
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_lossless,
+        reason = "the type of f_type differs between platforms"
+    )]
+    let found = NETWORK.iter().find(|(magic, _)| *magic == (stat.f_type as i64 & 0xFFFF_FFFF));
+    match found {
+        None => Ok(()),
+        Some((_, name)) => {
+            let message = format!(
+                "{} is on a network file system ({name}), where SQLite's locks do not hold; put the queue on a local disk",
+                folder.display()
+            );
+            Err(QueueError::new(ErrorKind::Unsupported, message))
+        }
+    }
+}
+
+fn cannot_open(path: &Path, error: sqlx::Error) -> QueueError {
+    let inner = failed(error);
+    let message = format!("the queue {} cannot be opened: {inner}", path.display());
+    QueueError::new(inner.kind(), message).with_source(inner)
+}
+
+/// An error of the database as a fact of the domain.
+pub(super) fn failed(error: sqlx::Error) -> QueueError {
+    // SQLite's primary result codes: https://sqlite.org/rescode.html
+    let code = match &error {
+        sqlx::Error::Database(inner) => {
+            inner.code().and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xFF)
+        }
+        _ => None,
+    };
+    let (kind, what) = match code {
+        Some(5 | 6) => (ErrorKind::Busy, "another program holds the queue's file locked"),
+        Some(13) => (ErrorKind::Unavailable, "the disk that holds the queue is full"),
+        Some(8) => (ErrorKind::Unavailable, "the queue's file is read-only"),
+        Some(10 | 14) => (ErrorKind::Unavailable, "the queue's file cannot be read or written"),
+        Some(11 | 26) => (ErrorKind::Corrupt, "the queue's file is damaged or is no SQLite database"),
+        Some(_) => (ErrorKind::Corrupt, "the queue's database refused a statement"),
+        None => (ErrorKind::Unavailable, "the queue's database does not answer"),
+    };
+    QueueError::new(kind, format!("{what} ({error})")).with_source(error)
+}

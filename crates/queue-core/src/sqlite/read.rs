@@ -1,0 +1,277 @@
+//! What is read without writing: statistics, single jobs, pages, the cache.
+
+use longhaul_limiter::{Lane, LaneRules, Role};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow as _, QueryBuilder, Row as _, Sqlite};
+
+use super::lanes::{LaneState, lane_columns};
+use super::open::{Inner, failed};
+use super::rows::corrupt;
+use super::tx::Tally;
+use crate::{
+    ArtifactId, Class, ErrorKind, Explanation, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState,
+    LanePage, LaneRow, Place, QueueError, QueueStats, Result, StoreId, Timestamp, WorkerId, WorkerRow,
+};
+
+/// Up to where ready, delayed and a lane's queued jobs are counted.
+const COUNT_MAX: i64 = 10_001;
+
+/// Everything an operator sees of a job.
+const RECORD: &str = "SELECT j.id, j.artifact_id, j.artifact_json, j.resolver_hint, j.lane, j.role, j.slot, j.priority, j.state, \
+     j.reason, j.attempts, j.losses, j.throttles, j.max_attempts, j.available_at, j.lease_token, j.worker_id, j.checkpoint, \
+     j.last_error, j.outcome_json, j.store, j.path, j.sha256, j.published, j.created_at, j.updated_at, j.finished_at FROM jobs j";
+
+pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
+    let now = inner.anchor.now();
+    let mut conn = inner.readers.acquire().await.map_err(failed)?;
+    let tally = Tally::load(&mut conn).await?;
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at <= ?1 LIMIT ?2)),
+                (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at > ?1 LIMIT ?2)),
+                (SELECT min(available_at) FROM jobs WHERE state = 'queued'),
+                (SELECT count(*) FROM lanes WHERE not_before > ?1),
+                (SELECT min(not_before) FROM lanes WHERE not_before > ?1),
+                (SELECT count(*) FROM lanes WHERE paused_until > ?1),
+                (SELECT count(*) FROM workers WHERE expires_at > ?1),
+                (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
+                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))",
+    )
+    .bind(now.0)
+    .bind(COUNT_MAX)
+    .fetch_one(&mut *conn)
+    .await
+    .map_err(failed)?;
+    let count = |index: usize| row.get::<i64, _>(index).max(0).unsigned_abs();
+    let time = |index: usize| row.get::<Option<i64>, _>(index).map(Timestamp);
+    let opens = time(7).map(|at| at.max(tally.paused_until)).filter(|at| *at != Timestamp::NEVER);
+    Ok(QueueStats {
+        counts: tally.counts,
+        ready: count(0),
+        delayed: count(1),
+        oldest_ready: time(2).filter(|at| *at <= now).map(|at| now.after(at)),
+        lanes_cooling: count(3),
+        next_cooled: time(4).map(|at| at.after(now)),
+        paused: (tally.paused_until > now).then(|| tally.pause_reason.unwrap_or_default()),
+        lanes_paused: count(5),
+        next_open: opens.map(|at| at.after(now)),
+        workers: count(6),
+    })
+}
+
+pub(super) async fn cache_get(inner: &Inner, key: &str) -> Result<Option<String>> {
+    sqlx::query_scalar("SELECT value FROM cache WHERE key = ? AND expires_at > ?")
+        .bind(key)
+        .bind(inner.anchor.now().0)
+        .fetch_optional(&inner.readers)
+        .await
+        .map_err(failed)
+}
+
+/// A job's row with its times as wall times.
+fn record(inner: &Inner, row: &SqliteRow) -> Result<JobRecord> {
+    let number = |name: &str| u32::try_from(row.get::<i64, _>(name)).unwrap_or(u32::MAX);
+    let wall = |name: &str| row.get::<Option<i64>, _>(name).map(|at| inner.anchor.wall(Timestamp(at)));
+    let lane = |text: String| Lane::new(text).map_err(corrupt("a lane"));
+    let state: &str = row.get("state");
+    let role: &str = row.get("role");
+    Ok(JobRecord {
+        id: JobId(row.get("id")),
+        artifact_id: ArtifactId::new(row.get::<String, _>("artifact_id"))?,
+        payload: row.get("artifact_json"),
+        resolver_hint: row.get("resolver_hint"),
+        place: Place { lane: lane(row.get("lane"))?, role: Role::parse(role).unwrap_or(Role::Artifact) },
+        slot: row.get::<Option<String>, _>("slot").map(lane).transpose()?,
+        priority: Class::new(u8::try_from(row.get::<i64, _>("priority")).unwrap_or(0))?,
+        state: JobState::parse(state)
+            .ok_or_else(|| QueueError::new(ErrorKind::Corrupt, format!("{state:?} is not a job's state")))?,
+        reason: row.get("reason"),
+        attempts: number("attempts"),
+        losses: number("losses"),
+        throttles: number("throttles"),
+        max_attempts: row.get::<Option<i64>, _>("max_attempts").and_then(|max| u32::try_from(max).ok()),
+        available_at: wall("available_at").unwrap_or_default(),
+        fence: row.get("lease_token"),
+        worker: row.get::<Option<String>, _>("worker_id").map(WorkerId::from_text),
+        checkpoint: row.get("checkpoint"),
+        last_error: row.get("last_error"),
+        outcome: row.get("outcome_json"),
+        store: row.get::<Option<String>, _>("store").map(StoreId),
+        path: row.get("path"),
+        sha256: row.get("sha256"),
+        published: row.get::<Option<i64>, _>("published") == Some(1),
+        created_at: wall("created_at").unwrap_or_default(),
+        updated_at: wall("updated_at").unwrap_or_default(),
+        finished_at: wall("finished_at"),
+    })
+}
+
+pub(super) async fn get(inner: &Inner, id: &ArtifactId) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
+    let found = query.push(" WHERE j.artifact_id = ").push_bind(id.as_str()).build();
+    let Some(row) = found.fetch_optional(&inner.readers).await.map_err(failed)? else { return Ok(None) };
+    let record = record(inner, &row)?;
+    let lines = sqlx::query("SELECT at, event, reason, worker FROM history WHERE job = ? ORDER BY id DESC")
+        .bind(record.id.0)
+        .fetch_all(&inner.readers)
+        .await
+        .map_err(failed)?;
+    let history = lines.iter().map(|row| HistoryEntry {
+        at: inner.anchor.wall(Timestamp(row.get(0))),
+        event: row.get(1),
+        reason: row.get(2),
+        worker: row.get::<Option<String>, _>(3).map(WorkerId::from_text),
+    });
+    Ok(Some((record, history.collect())))
+}
+
+/// Adds the conditions of a filter to a statement whose jobs are called `j`.
+pub(super) fn filter_into(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) {
+    if let Some(state) = filter.state {
+        query.push(" AND j.state = ").push_bind(state.as_str());
+    }
+    if let Some(lane) = &filter.lane {
+        query.push(" AND j.lane = ").push_bind(lane.as_str().to_owned());
+    }
+    if let Some(reason) = &filter.reason {
+        query.push(" AND j.reason = ").push_bind(reason.clone());
+    }
+}
+
+pub(super) async fn list(inner: &Inner, filter: &JobFilter, page: JobPage) -> Result<Vec<JobRecord>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
+    query.push(" WHERE j.id > ").push_bind(page.after.map_or(0, |id| id.0));
+    filter_into(&mut query, filter);
+    finish(inner, query, page.limit).await
+}
+
+pub(super) async fn unpublished(inner: &Inner, store: &StoreId, page: JobPage) -> Result<Vec<JobRecord>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
+    query.push(" WHERE j.published = 0 AND j.id > ").push_bind(page.after.map_or(0, |id| id.0));
+    query.push(" AND (j.store IS NULL OR j.store = ").push_bind(store.0.clone()).push(")");
+    finish(inner, query, page.limit).await
+}
+
+async fn finish(inner: &Inner, mut query: QueryBuilder<Sqlite>, limit: usize) -> Result<Vec<JobRecord>> {
+    query.push(" ORDER BY j.id LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = query.build().fetch_all(&inner.readers).await.map_err(failed)?;
+    rows.iter().map(|row| record(inner, row)).collect()
+}
+
+pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
+    let now = inner.anchor.now();
+    let millis = |until: Timestamp| u64::try_from(until.after(now).as_millis()).unwrap_or(u64::MAX);
+    let end = |until: Timestamp| (until != Timestamp::NEVER).then(|| millis(until));
+    let row = sqlx::query(concat!(
+        "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, j.lane AS lane, w.expires_at,
+             (SELECT count(*) FROM jobs WHERE slot = j.lane) AS taken, ",
+        lane_columns!(),
+        " FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?"
+    ))
+    .bind(id.as_str())
+    .fetch_optional(&inner.readers)
+    .await
+    .map_err(failed)?;
+    let Some(row) = row else {
+        return Err(QueueError::new(ErrorKind::NotFound, format!("there is no artifact {id} in the queue")));
+    };
+    let state = JobState::parse(row.get("state")).unwrap_or(JobState::Error);
+    if state.is_terminal() {
+        return Ok(Explanation::Ended { state, reason: row.get("why") });
+    }
+    if let Some(worker) = row.get::<Option<String>, _>("worker_id").map(WorkerId::from_text) {
+        let expires = Timestamp(row.get::<Option<i64>, _>("expires_at").unwrap_or(0));
+        let dead = expires <= now || inner.locks.dead_workers().contains(&worker);
+        return Ok(if dead {
+            Explanation::WorkerDied { wait_ms: millis(expires) }
+        } else {
+            Explanation::Running { worker }
+        });
+    }
+    let mut conn = inner.readers.acquire().await.map_err(failed)?;
+    let tally = Tally::load(&mut conn).await?;
+    if tally.paused_until > now {
+        let reason = tally.pause_reason.unwrap_or_default();
+        return Ok(Explanation::QueuePaused { reason, wait_ms: end(tally.paused_until) });
+    }
+    let lane = LaneState::from_row(&row).map_err(failed)?;
+    let name = Lane::new(lane.lane.clone()).map_err(corrupt("a lane"))?;
+    if Timestamp(lane.paused_until) > now {
+        let reason = lane.pause_reason.unwrap_or_default();
+        return Ok(Explanation::LanePaused { reason, wait_ms: end(Timestamp(lane.paused_until)) });
+    }
+    let available_at = Timestamp(row.get("available_at"));
+    if available_at > now {
+        return Ok(Explanation::Delayed { wait_ms: millis(available_at) });
+    }
+    if Timestamp(lane.not_before) > now {
+        return Ok(Explanation::CoolDown {
+            wait_ms: millis(Timestamp(lane.not_before)),
+            reason: lane.cause.unwrap_or_default(),
+        });
+    }
+    let in_flight = u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX);
+    if let Some(cap) = lane.cap(rules.cap(&name)).filter(|cap| in_flight >= *cap && !name.is_none()) {
+        return Ok(Explanation::CapFull { in_flight, cap });
+    }
+    let role = Role::parse(row.get("role")).unwrap_or(Role::Artifact);
+    let (pace, scope) = rules.pace(&name, role);
+    let opens = Timestamp::at_least(pace.open_at(&lane.pace()?, scope));
+    Ok(if opens > now { Explanation::Pace { wait_ms: millis(opens) } } else { Explanation::Ready })
+}
+
+pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>> {
+    let now = inner.anchor.now();
+    let rows = sqlx::query(concat!(
+        "SELECT q.lane AS lane, (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
+             (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
+             (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
+        lane_columns!(),
+        " FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
+             UNION SELECT slot FROM jobs WHERE slot > ?1 ORDER BY 1 LIMIT ?2) q
+          LEFT JOIN lanes l ON l.lane = q.lane ORDER BY q.lane"
+    ))
+    .bind(page.after.as_ref().map_or("", |lane| lane.as_str()))
+    .bind(i64::try_from(page.limit).unwrap_or(i64::MAX))
+    .bind(COUNT_MAX)
+    .fetch_all(&inner.readers)
+    .await
+    .map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let state = LaneState::from_row(row).map_err(failed)?;
+            let later = |at: i64| Some(Timestamp(at)).filter(|at| *at > now).map(|at| inner.anchor.wall(at));
+            let open_at = row.get::<Option<i64>, _>("open_at").map(Timestamp);
+            Ok(LaneRow {
+                lane: Lane::new(state.lane).map_err(corrupt("a lane"))?,
+                queued: row.get::<i64, _>("queued").max(0).unsigned_abs(),
+                in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
+                reopening: state.reopening.and_then(|slots| u32::try_from(slots).ok()),
+                closed_until: later(state.not_before),
+                cause: state.cause.filter(|_| state.not_before > now.0),
+                paused_until: later(state.paused_until),
+                pause_reason: state.pause_reason.filter(|_| state.paused_until > now.0),
+                open_at: open_at.filter(|at| *at != Timestamp::NEVER).map(|at| inner.anchor.wall(at)),
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
+    let rows = sqlx::query(
+        "SELECT id, host, pid, version, started_at, expires_at,
+             (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w ORDER BY started_at, id",
+    )
+    .fetch_all(&inner.readers)
+    .await
+    .map_err(failed)?;
+    let rows = rows.iter().map(|row| WorkerRow {
+        id: WorkerId::from_text(row.get::<String, _>(0)),
+        host: row.get(1),
+        pid: u32::try_from(row.get::<i64, _>(2)).unwrap_or(0),
+        version: row.get(3),
+        started_at: inner.anchor.wall(Timestamp(row.get(4))),
+        expires_at: inner.anchor.wall(Timestamp(row.get(5))),
+        held: row.get::<i64, _>(6).max(0).unsigned_abs(),
+    });
+    Ok(rows.collect())
+}

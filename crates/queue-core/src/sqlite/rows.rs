@@ -1,0 +1,314 @@
+//! Persisting transitions: the one place that changes a job's row after it was enqueued, except for the lease itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _};
+
+use super::lanes::{self, LaneState};
+use super::open::failed;
+use super::tx::Tx;
+use crate::{Charge, ErrorKind, JobEvent, JobId, JobState, LeaseToken, QueueError, Result, Timestamp};
+
+/// The turn of jobs that two processes have died with.
+pub(super) const ALONE: i64 = 10;
+/// After so many losses a job runs alone.
+const LOSSES_ALONE: i64 = 2;
+/// The longest last error, in bytes.
+const LAST_ERROR_MAX: usize = 2048;
+/// History lines kept for a job.
+const HISTORY_MAX: i64 = 32;
+
+/// What of a job's row transitions read and write.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(super) struct JobRow {
+    pub(super) id: i64,
+    pub(super) state: String,
+    pub(super) lane: String,
+    pub(super) role: String,
+    pub(super) slot: Option<String>,
+    pub(super) priority: i64,
+    pub(super) class: i64,
+    pub(super) reason: Option<String>,
+    pub(super) attempts: i64,
+    pub(super) losses: i64,
+    pub(super) throttles: i64,
+    pub(super) available_at: i64,
+    pub(super) lease_token: i64,
+    pub(super) leased_at: Option<i64>,
+    pub(super) worker_id: Option<String>,
+    pub(super) settlement: Option<String>,
+    pub(super) checkpoint: Option<String>,
+    pub(super) last_error: Option<String>,
+    pub(super) outcome_json: Option<String>,
+    pub(super) store: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) sha256: Option<String>,
+    pub(super) published: Option<i64>,
+    pub(super) finished_at: Option<i64>,
+    /// A throttle is not charged if the lane served nobody since the job was leased (INV-ATTEMPTS).
+    #[serde(skip)]
+    #[sqlx(skip)]
+    pub(super) unserved: bool,
+}
+
+/// The columns of [`JobRow`], for every statement that reads one. A macro, since statements are literals.
+macro_rules! job_columns {
+    () => {
+        "j.id, j.state, j.lane, j.role, j.slot, j.priority, j.class, j.reason, j.attempts, j.losses, j.throttles, \
+         j.available_at, j.lease_token, j.leased_at, j.worker_id, j.settlement, j.checkpoint, j.last_error, \
+         j.outcome_json, j.store, j.path, j.sha256, j.published, j.finished_at"
+    };
+}
+pub(super) use job_columns;
+
+impl JobRow {
+    pub(super) fn state(&self) -> Result<JobState> {
+        JobState::parse(&self.state).ok_or_else(|| {
+            let message =
+                format!("job {} has the unknown state {:?}; run `longhaul queue check`", self.id, self.state);
+            QueueError::new(ErrorKind::Corrupt, message)
+        })
+    }
+
+    pub(super) fn set_last_error(&mut self, text: &str) {
+        let mut end = text.len().min(LAST_ERROR_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.last_error = Some(text[..end].to_owned());
+    }
+}
+
+/// Rows that change in one transaction, and what follows from that for turns, counts and history.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    rows: Vec<JobRow>,
+    counts: Vec<(JobState, JobState)>,
+    history: Vec<History>,
+    freed: BTreeSet<String>,
+    waiting: BTreeMap<(String, i64), i64>,
+    lanes: Vec<LaneState>,
+    left: Vec<(String, i64)>,
+}
+
+#[derive(Debug, Serialize)]
+struct History {
+    job: i64,
+    event: &'static str,
+    reason: Option<String>,
+    worker: Option<String>,
+}
+
+impl Changes {
+    /// Applies an event to a row that the caller has filled with what the event says (reason, available_at, …), and
+    /// remembers what follows. The state machine decides state and charge.
+    pub(super) fn apply(&mut self, mut row: JobRow, event: JobEvent, now: Timestamp) -> Result<JobState> {
+        let from = row.state()?;
+        let transition =
+            from.apply(event).map_err(|illegal| QueueError::new(ErrorKind::Invalid, illegal.to_string()))?;
+        match transition.charge {
+            Charge::Nothing => {}
+            Charge::Attempt => row.attempts += 1,
+            Charge::Loss => row.losses += 1,
+            Charge::Throttle => row.throttles += i64::from(!row.unserved),
+            Charge::Reset => (row.attempts, row.losses, row.throttles) = (0, 0, 0),
+        }
+        // A first try that succeeds leaves no line.
+        if event != JobEvent::Complete || row.lease_token > 1 {
+            let (reason, worker) = (row.reason.clone(), row.worker_id.clone());
+            self.history.push(History { job: row.id, event: event.as_str(), reason, worker });
+        }
+        if from == JobState::Queued {
+            self.left.push((row.lane.clone(), row.class));
+        }
+        self.freed.extend(row.slot.take());
+        row.worker_id = None;
+        row.class = if row.losses >= LOSSES_ALONE { ALONE } else { row.priority };
+        transition.to.as_str().clone_into(&mut row.state);
+        if transition.to.is_terminal() {
+            row.published = Some(0);
+            row.finished_at = Some(now.0);
+            row.checkpoint = None;
+        } else {
+            row.published = None;
+            row.finished_at = None;
+            (row.outcome_json, row.store, row.path, row.sha256) = (None, None, None, None);
+            // A job that comes back keeps its age in its lane, but its lane has had its turn (INV-FAIR).
+            let opens = row.available_at.max(now.0);
+            let open_at = self.waiting.entry((row.lane.clone(), row.class)).or_insert(opens);
+            *open_at = opens.min(*open_at);
+        }
+        self.counts.push((from, transition.to));
+        self.rows.push(row);
+        Ok(transition.to)
+    }
+
+    /// Adds lanes whose row changes.
+    pub(super) fn lanes(&mut self, lanes: Vec<LaneState>) {
+        self.lanes.extend(lanes);
+    }
+
+    /// Adds lanes that can give again something that they could not: their turns are put forward.
+    pub(super) fn freed(&mut self, lanes: impl IntoIterator<Item = String>) {
+        self.freed.extend(lanes);
+    }
+
+    /// Writes everything.
+    pub(super) async fn write(self, tx: &mut Tx<'_>) -> Result<()> {
+        if self.rows.is_empty() && self.lanes.is_empty() && self.freed.is_empty() {
+            return Ok(());
+        }
+        for (from, to) in &self.counts {
+            tx.count(Some(*from), *to, 1);
+        }
+        tx.weight += self.lanes.len() + self.waiting.len();
+        tx.wake |= !self.waiting.is_empty() || !self.freed.is_empty();
+        // Only a job that was leased often can have too many lines of history; operators' acts add a few.
+        let long = self.rows.iter().filter(|row| row.lease_token > HISTORY_MAX / 2).map(|row| row.id);
+        tx.tally.visits += 1;
+        let visit = tx.tally.visits;
+        let turns =
+            self.waiting.iter().map(|((lane, class), open_at)| (lane.as_str(), *class, *open_at, visit));
+        let written = Written {
+            long: long.collect(),
+            turns: turns.collect(),
+            rows: &self.rows,
+            history: &self.history,
+            lanes: &self.lanes,
+            freed: &self.freed,
+            left: &self.left,
+        };
+        sqlx::query(WRITE)
+            .bind(serde_json::to_string(&written).map_err(unwritable)?)
+            .bind(tx.now.0)
+            .execute(&mut *tx.conn)
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'c> {
+    rows: &'c [JobRow],
+    history: &'c [History],
+    long: Vec<i64>,
+    lanes: &'c [LaneState],
+    turns: Vec<(&'c str, i64, i64, i64)>,
+    freed: &'c BTreeSet<String>,
+    left: &'c [(String, i64)],
+}
+
+/// All that follows from transitions, as one text: ?1 is a [`Written`], ?2 the time.
+const WRITE: &str = concat!(
+    "UPDATE jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
+         slot = NULL, class = q.value ->> 'class', reason = q.value ->> 'reason', attempts = q.value ->> 'attempts',
+         losses = q.value ->> 'losses', throttles = q.value ->> 'throttles', available_at = q.value ->> 'available_at',
+         lease_token = q.value ->> 'lease_token', lease_request = NULL, worker_id = NULL,
+         settlement = q.value ->> 'settlement', checkpoint = q.value ->> 'checkpoint',
+         last_error = q.value ->> 'last_error', outcome_json = q.value ->> 'outcome_json', store = q.value ->> 'store',
+         path = q.value ->> 'path', sha256 = q.value ->> 'sha256', published = q.value ->> 'published',
+         finished_at = q.value ->> 'finished_at', updated_at = ?2
+     FROM json_each(?1, '$.rows') q WHERE jobs.id = q.value ->> 'id';",
+    "INSERT INTO history (job, at, event, reason, worker)
+     SELECT value ->> 'job', ?2, value ->> 'event', value ->> 'reason', value ->> 'worker' FROM json_each(?1, '$.history');",
+    "DELETE FROM history WHERE id IN (
+         SELECT h.id FROM json_each(?1, '$.long') q JOIN history h ON h.job = q.value
+         WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
+    lanes::upsert_lanes!("'$.lanes'"),
+    ";",
+    // Before the turns are lowered: a turn that waits for a slot must not be taken for one that waits for a retry.
+    "UPDATE turns SET open_at = ?2
+     WHERE lane IN (SELECT value FROM json_each(?1, '$.freed')) AND open_at = 9223372036854775807;",
+    lanes::upsert_turns!("'$.turns'"),
+    ";",
+    "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM json_each(?1, '$.left'))
+         AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class)"
+);
+
+/// Reads rows by number. Missing ones are left out.
+pub(super) async fn load(tx: &mut Tx<'_>, ids: &[i64]) -> Result<Vec<JobRow>> {
+    let ids = serde_json::to_string(ids).map_err(unwritable)?;
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        job_columns!(),
+        " FROM json_each(?1) q JOIN jobs j ON j.id = q.value"
+    ))
+    .bind(ids)
+    .fetch_all(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    read(&rows)
+}
+
+/// Rows as what transitions need.
+pub(super) fn read(rows: &[SqliteRow]) -> Result<Vec<JobRow>> {
+    rows.iter().map(JobRow::from_row).collect::<Result<_, _>>().map_err(failed)
+}
+
+/// Stores what the next try should know.
+pub(super) async fn checkpoint(tx: &mut Tx<'_>, token: LeaseToken, checkpoint: &str) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE jobs SET checkpoint = ? WHERE id = ? AND lease_token = ? AND state = 'in_progress'",
+    )
+    .bind(checkpoint)
+    .bind(token.job.0)
+    .bind(token.fence)
+    .execute(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    tx.weight += 1;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Marks ended jobs as published.
+pub(super) async fn published(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<()> {
+    sqlx::query(
+        "UPDATE jobs SET published = 1 WHERE id IN (SELECT value FROM json_each(?)) AND published = 0",
+    )
+    .bind(serde_json::to_string(ids).map_err(unwritable)?)
+    .execute(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    tx.weight += ids.len();
+    Ok(())
+}
+
+/// Writes a value to the durable cache.
+pub(super) async fn cache_put(tx: &mut Tx<'_>, key: &str, value: &str, ttl: Duration) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO cache (key, value, expires_at) VALUES (?, ?, ?)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
+    )
+    .bind(key)
+    .bind(value)
+    .bind(tx.now.plus(ttl).0)
+    .execute(&mut *tx.conn)
+    .await
+    .map_err(failed)?;
+    tx.weight += 1;
+    Ok(())
+}
+
+/// What we hand to the database is made of texts and numbers; if JSON ever refuses it, that is our fault.
+pub(super) fn unwritable(error: serde_json::Error) -> QueueError {
+    QueueError::new(ErrorKind::Invalid, format!("a value cannot be stored: {error}")).with_source(error)
+}
+
+/// The same in the other direction.
+pub(super) fn corrupt<E: std::error::Error + Send + Sync + 'static>(
+    what: &str,
+) -> impl FnOnce(E) -> QueueError + '_ {
+    move |error| {
+        let message = format!("{what} in the queue cannot be read ({error}); run `longhaul queue check`");
+        QueueError::new(ErrorKind::Corrupt, message).with_source(error)
+    }
+}
+
+/// One column of text as a vector.
+pub(super) fn texts(rows: &[SqliteRow]) -> Vec<String> {
+    rows.iter().map(|row| row.get(0)).collect()
+}

@@ -1,0 +1,203 @@
+//! Ending tries: each settlement fenced on its own, all in one transaction.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::{Column as _, FromRow as _, Row as _};
+
+use super::lanes::{self, LaneState, lane_columns};
+use super::open::failed;
+use super::rows::{Changes, JobRow, job_columns, unwritable};
+use super::tx::Tx;
+use crate::{Answer, JobState, LaneReport, Place, Result, Settlement, Verdict};
+
+/// Settles a batch. Answers in order.
+pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Vec<Answer>> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Known { held, lanes: states, mut taken } = known(tx, settlements).await?;
+    let served = served(settlements, &held, &states);
+    let mut changes = Changes::default();
+    let (mut answers, mut reports) = (Vec::new(), Vec::new());
+    let mut settled: HashMap<i64, String> = HashMap::new();
+    for settlement in settlements {
+        let id = settlement.token.job.0;
+        let fingerprint = fingerprint(settlement)?;
+        let Some(row) = held.get(&id).filter(|row| row.lease_token == settlement.token.fence) else {
+            answers.push(Answer::LeaseLost);
+            continue;
+        };
+        // What was settled already, in this batch or before, is answered the same if it is the same.
+        if row.state != JobState::InProgress.as_str() || settled.contains_key(&id) {
+            let recorded = settled.get(&id).or(row.settlement.as_ref());
+            answers.push(
+                recorded.and_then(|recorded| repeated(recorded, &fingerprint)).unwrap_or(Answer::LeaseLost),
+            );
+            continue;
+        }
+        if let Some(path) = path_key(&settlement.verdict)
+            && *taken.entry(path).or_insert(id) != id
+        {
+            answers.push(Answer::PathTaken);
+            continue;
+        }
+        let Some(mut row) = held.get(&id).cloned() else { continue };
+        fill(&mut row, &settlement.verdict, tx.now);
+        row.unserved = !served.contains(&id);
+        let event = settlement.verdict.event();
+        let to = row.state()?.apply(event).map_or(JobState::Queued, |transition| transition.to);
+        let recorded = format!("{}:{fingerprint}", to.as_str());
+        row.settlement = Some(recorded.clone());
+        changes.apply(row, event, tx.now)?;
+        settled.insert(id, recorded);
+        reports.extend(&settlement.lanes);
+        answers.push(Answer::Recorded(to));
+    }
+    lanes::report(&mut changes, states, &reports, tx.now)?;
+    changes.write(tx).await?;
+    Ok(answers)
+}
+
+/// What a verdict writes into the row; state and charges are the state machine's.
+fn fill(row: &mut JobRow, verdict: &Verdict, now: crate::Timestamp) {
+    fn go_on(row: &mut JobRow, place: Option<&Place>) {
+        if let Some(place) = place {
+            place.lane.as_str().clone_into(&mut row.lane);
+            place.role.as_str().clone_into(&mut row.role);
+        }
+    }
+    match verdict {
+        Verdict::Done { reason, outcome, file } => {
+            row.reason = Some(reason.clone());
+            row.outcome_json = Some(outcome.clone());
+            row.last_error = None;
+            if let Some(file) = file {
+                row.store = Some(file.store.0.clone());
+                row.path = Some(file.path.clone());
+                row.sha256 = Some(file.sha256.clone());
+            }
+        }
+        Verdict::Skipped { reason, outcome, detail } | Verdict::Error { reason, outcome, detail } => {
+            row.reason = Some(reason.clone());
+            row.outcome_json = Some(outcome.clone());
+            row.set_last_error(detail);
+        }
+        Verdict::Retry { after, reason, detail, place, checkpoint } => {
+            row.reason = Some(reason.clone());
+            row.set_last_error(detail);
+            row.available_at = now.plus(*after).0;
+            row.checkpoint.clone_from(checkpoint);
+            go_on(row, place.as_ref());
+        }
+        Verdict::Defer { after, place, checkpoint } => {
+            if !after.is_zero() {
+                row.available_at = now.plus(*after).0;
+            }
+            row.checkpoint.clone_from(checkpoint);
+            go_on(row, Some(place));
+        }
+        Verdict::Throttled { detail, place, checkpoint } => {
+            row.reason = Some("throttled".to_owned());
+            row.set_last_error(detail);
+            row.checkpoint.clone_from(checkpoint);
+            go_on(row, place.as_ref());
+        }
+        Verdict::Release { checkpoint } => {
+            if checkpoint.is_some() {
+                row.checkpoint.clone_from(checkpoint);
+            }
+        }
+    }
+}
+
+/// A digest of what a settlement says, so that the same is recognised without keeping it.
+fn fingerprint(settlement: &Settlement) -> Result<String> {
+    let text = serde_json::to_vec(settlement).map_err(unwritable)?;
+    let mut hexadecimal = String::with_capacity(32);
+    for byte in &Sha256::digest(&text)[..16] {
+        // Writing to a String cannot fail.
+        let _ = write!(hexadecimal, "{byte:02x}");
+    }
+    Ok(hexadecimal)
+}
+
+fn repeated(recorded: &str, fingerprint: &str) -> Option<Answer> {
+    let (state, before) = recorded.split_once(':')?;
+    (before == fingerprint).then(|| JobState::parse(state).map(Answer::Recorded)).flatten()
+}
+
+fn path_key(verdict: &Verdict) -> Option<(String, String)> {
+    match verdict {
+        Verdict::Done { file: Some(file), .. } => {
+            Some((file.store.0.clone(), file.path.to_ascii_lowercase()))
+        }
+        _ => None,
+    }
+}
+
+/// What the store knows about a batch before it is settled.
+struct Known {
+    held: HashMap<i64, JobRow>,
+    lanes: BTreeMap<String, LaneState>,
+    /// Whose the paths of this batch are already.
+    taken: HashMap<(String, String), i64>,
+}
+
+/// Reads the jobs, lanes and paths under the JSON text ?1, as one text.
+const KNOWN: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value;",
+    "SELECT q.value AS lane, ",
+    lane_columns!(),
+    " FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value;",
+    "SELECT j.store, j.path, j.id FROM json_each(?1, '$.paths') q
+     JOIN jobs j ON j.store = q.value ->> 0 AND j.path = q.value ->> 1 COLLATE NOCASE AND j.path IS NOT NULL"
+);
+
+async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
+    let asked = serde_json::json!({
+        "ids": settlements.iter().map(|settlement| settlement.token.job).collect::<Vec<_>>(),
+        "lanes": lanes::named(settlements.iter().flat_map(|settlement| &settlement.lanes)),
+        "paths": settlements.iter().filter_map(|settlement| path_key(&settlement.verdict)).collect::<HashSet<_>>(),
+    });
+    let rows = sqlx::query(KNOWN).bind(asked.to_string()).fetch_all(&mut *tx.conn).await.map_err(failed)?;
+    let mut known = Known { held: HashMap::new(), lanes: BTreeMap::new(), taken: HashMap::new() };
+    for row in &rows {
+        // The three statements differ in their first columns.
+        match row.column(0).name() {
+            "id" => {
+                let row = JobRow::from_row(row).map_err(failed)?;
+                known.held.insert(row.id, row);
+            }
+            "lane" => {
+                let lane = LaneState::from_row(row).map_err(failed)?;
+                known.lanes.insert(lane.lane.clone(), lane);
+            }
+            _ => {
+                known.taken.insert((row.get(0), row.get::<String, _>(1).to_ascii_lowercase()), row.get(2));
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// The throttled jobs of this batch whose lane has served somebody since they were leased.
+fn served(
+    settlements: &[Settlement],
+    held: &HashMap<i64, JobRow>,
+    lanes: &BTreeMap<String, LaneState>,
+) -> HashSet<i64> {
+    let throttled =
+        settlements.iter().filter(|settlement| matches!(settlement.verdict, Verdict::Throttled { .. }));
+    let served = throttled.filter_map(|settlement| {
+        let id = settlement.token.job.0;
+        let asked =
+            settlement.lanes.iter().rev().find(|report| matches!(report, LaneReport::Throttled { .. }))?;
+        let since = held.get(&id)?.leased_at?;
+        (lanes.get(asked.lane().as_str())?.served_at >= since).then_some(id)
+    });
+    served.collect()
+}

@@ -1,0 +1,62 @@
+//! Noticing that something could be leasable, here or in another process.
+//!
+//! Every transaction after which somebody could have more to do raises the epoch in the tally. This process' own
+//! commits announce it themselves; another process' commits change SQLite's `data_version`, and then the epoch is
+//! read. Nothing is locked, and since the epoch only grows no wake-up is lost.
+
+use std::time::Duration;
+
+use sqlx::SqliteConnection;
+
+use super::open::{Inner, failed};
+use super::writer::noticed;
+use crate::{Epoch, Result};
+
+/// How often an idle process looks for other processes' commits.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The connection that looks for other processes' commits.
+#[derive(Debug)]
+pub(super) struct Foreign {
+    conn: SqliteConnection,
+    data_version: i64,
+}
+
+impl Foreign {
+    pub(super) fn new(conn: SqliteConnection) -> Self {
+        Self { conn, data_version: 0 }
+    }
+
+    /// The epoch, if anything was committed since the last look.
+    async fn look(&mut self) -> Result<Option<Epoch>> {
+        let data_version: i64 =
+            sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.conn).await.map_err(failed)?;
+        if data_version == self.data_version {
+            return Ok(None);
+        }
+        self.data_version = data_version;
+        let epoch: i64 =
+            sqlx::query_scalar("SELECT epoch FROM tally").fetch_one(&mut self.conn).await.map_err(failed)?;
+        Ok(Some(Epoch(epoch.cast_unsigned())))
+    }
+}
+
+/// Waits until the epoch is later than `since`.
+pub(super) async fn changed(inner: &Inner, since: Epoch) -> Result<Epoch> {
+    let mut epoch = inner.epoch.subscribe();
+    loop {
+        let now = *epoch.borrow_and_update();
+        if now > since.0 {
+            return Ok(Epoch(now));
+        }
+        tokio::select! {
+            // The sender lives in `inner`, so this only ends with a change.
+            _ = epoch.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                if let Some(reached) = inner.foreign.lock().await.look().await? {
+                    noticed(&inner.epoch, reached);
+                }
+            }
+        }
+    }
+}

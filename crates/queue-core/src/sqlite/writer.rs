@@ -1,0 +1,245 @@
+//! Group commit: concurrent calls become one transaction, and nobody is answered before it is committed
+//! (INV-DURABLE-REPLY).
+//!
+//! If one call of a group fails, the group is rolled back and each call is carried out again on its own, so that a
+//! bad one fails alone.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::anchor::Anchor;
+use super::locks::Locks;
+use super::open::Inner;
+use super::tx::Tx;
+use crate::{Epoch, ErrorKind, QueueError, Result};
+
+/// At most so many calls in one transaction: it holds the other processes up.
+const GROUP_MAX: usize = 64;
+/// Calls that may wait for the writer before callers are held back.
+const WAITING_MAX: usize = 1024;
+/// After so many written rows the log is copied back into the database.
+const CHECKPOINT_WEIGHT: usize = 4_000;
+/// A log of so many bytes is emptied by the writer itself, between two groups: copying beside a writer that never
+/// rests never reaches the log's end, and the file would grow without bound.
+const LOG_MAX_BYTES: u64 = 24 << 20;
+
+/// Who goes first in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// What keeps leases alive.
+    First,
+    /// Everything else, in order of arrival.
+    Work,
+}
+
+/// The result of carrying a call out inside a transaction.
+pub(super) type Carried<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 't>>;
+
+/// A call that waits for the writer. Carried out possibly twice, answered once.
+trait Call: Send {
+    fn urgency(&self) -> Urgency;
+    fn carry_out<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> Carried<'t, ()>;
+    fn answer(self: Box<Self>, committed: Result<()>);
+}
+
+struct Request<F, T> {
+    urgency: Urgency,
+    work: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<F, T> Call for Request<F, T>
+where
+    F: for<'t> Fn(&'t mut Tx<'_>) -> Carried<'t, T> + Send,
+    T: Send,
+{
+    fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    fn carry_out<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> Carried<'t, ()> {
+        Box::pin(async move {
+            self.result = Some((self.work)(tx).await?);
+            tx.end_of_call();
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<()>) {
+        let Request { result, reply, .. } = *self;
+        let carried_out =
+            || QueueError::new(ErrorKind::Corrupt, "a call was committed without being carried out");
+        // A caller that has gone does not want to know; its call is carried out all the same.
+        let _ = reply.send(committed.and_then(|()| result.ok_or_else(carried_out)));
+    }
+}
+
+/// The way to the writer.
+pub(super) struct Writer {
+    calls: mpsc::Sender<Box<dyn Call>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("waiting", &(WAITING_MAX - self.calls.capacity())).finish()
+    }
+}
+
+/// What the writer's task needs.
+pub(super) struct WriterParts {
+    pub(super) conn: SqliteConnection,
+    pub(super) checkpointer: SqliteConnection,
+    pub(super) anchor: Arc<Anchor>,
+    pub(super) locks: Arc<Locks>,
+    pub(super) epoch: watch::Sender<u64>,
+    /// The path of the write-ahead log.
+    pub(super) log: PathBuf,
+}
+
+impl Writer {
+    /// Starts the writer's tasks; they end when the last way to them is dropped.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "both tasks end by themselves when the last handle is dropped, and hold nothing that needs awaiting"
+    )]
+    pub(super) fn start(parts: WriterParts) -> Self {
+        let (calls, queue) = mpsc::channel(WAITING_MAX);
+        let (written, weight) = watch::channel(0usize);
+        tokio::spawn(copy_back(parts.checkpointer, weight));
+        tokio::spawn(write(parts.conn, parts.anchor, parts.locks, parts.epoch, parts.log, queue, written));
+        Self { calls }
+    }
+}
+
+impl Inner {
+    /// Has `work` carried out in a transaction and returns its result once that is committed.
+    pub(super) async fn write<F, T>(&self, urgency: Urgency, work: F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t mut Tx<'_>) -> Carried<'t, T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let ended = || QueueError::new(ErrorKind::Unavailable, "the queue's writer has ended");
+        let (reply, answer) = oneshot::channel();
+        let call = Request { urgency, work, result: None, reply };
+        self.writer.calls.send(Box::new(call)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+/// The writer's task.
+async fn write(
+    mut conn: SqliteConnection,
+    anchor: Arc<Anchor>,
+    locks: Arc<Locks>,
+    epoch: watch::Sender<u64>,
+    log: PathBuf,
+    mut queue: mpsc::Receiver<Box<dyn Call>>,
+    written: watch::Sender<usize>,
+) {
+    let mut group: Vec<Box<dyn Call>> = Vec::new();
+    while queue.recv_many(&mut group, GROUP_MAX).await > 0 {
+        // Stable: within an urgency the order of arrival stays.
+        group.sort_by_key(|call| call.urgency() != Urgency::First);
+        match commit(&mut conn, &anchor, &locks, &epoch, &written, &mut group).await {
+            Ok(()) => {
+                for call in group.drain(..) {
+                    call.answer(Ok(()));
+                }
+            }
+            Err(error) if group.len() == 1 => {
+                if let Some(call) = group.pop() {
+                    call.answer(Err(error));
+                }
+            }
+            Err(_) => {
+                for mut call in group.drain(..) {
+                    let alone = std::slice::from_mut(&mut call);
+                    let committed = commit(&mut conn, &anchor, &locks, &epoch, &written, alone).await;
+                    call.answer(committed);
+                }
+            }
+        }
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > LOG_MAX_BYTES) {
+            empty_log(&mut conn, &locks).await;
+        }
+    }
+    // Closing copies the log back if nobody else has the file open; what it cannot do the next process does.
+    let _ = conn.close().await;
+}
+
+/// Copies the whole log back and cuts it off. Waits for readers, which are short.
+async fn empty_log(conn: &mut SqliteConnection, locks: &Locks) {
+    let Ok(_turn) = locks.write_turn().await else { return };
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(conn).await {
+        tracing::debug!(%error, "the write-ahead log could not be emptied; it is tried again after the next group");
+    }
+}
+
+/// Carries a group out in one transaction.
+async fn commit(
+    conn: &mut SqliteConnection,
+    anchor: &Anchor,
+    locks: &Locks,
+    epoch: &watch::Sender<u64>,
+    written: &watch::Sender<usize>,
+    group: &mut [Box<dyn Call>],
+) -> Result<()> {
+    let _turn = locks.write_turn().await?;
+    let (reached, weight) = match carry_out(conn, anchor, group).await {
+        Ok(done) => done,
+        Err(error) => {
+            // SQLite has rolled back by itself after some errors (a full disk), and then says that there is nothing to.
+            let _ = sqlx::query("ROLLBACK").execute(conn).await;
+            return Err(error);
+        }
+    };
+    noticed(epoch, reached);
+    if weight > 0 {
+        written.send_modify(|total| *total = total.wrapping_add(weight));
+    }
+    Ok(())
+}
+
+/// Wakes whoever waits for an epoch before this one.
+pub(super) fn noticed(epoch: &watch::Sender<u64>, reached: Epoch) {
+    epoch.send_if_modified(|epoch| {
+        let later = reached.0 > *epoch;
+        *epoch = reached.0.max(*epoch);
+        later
+    });
+}
+
+async fn carry_out(
+    conn: &mut SqliteConnection,
+    anchor: &Anchor,
+    group: &mut [Box<dyn Call>],
+) -> Result<(Epoch, usize)> {
+    let mut tx = Tx::begin(conn, anchor.now()).await?;
+    for call in group {
+        call.carry_out(&mut tx).await?;
+    }
+    tx.commit().await?;
+    Ok((tx.epoch(), tx.weight))
+}
+
+/// Copies the log back into the database now and then, off the path of the replies.
+async fn copy_back(mut conn: SqliteConnection, mut weight: watch::Receiver<usize>) {
+    let mut copied = 0usize;
+    while weight.changed().await.is_ok() {
+        let total = *weight.borrow_and_update();
+        if total.wrapping_sub(copied) >= CHECKPOINT_WEIGHT {
+            copied = total;
+            // PASSIVE never waits for readers or the writer; what it leaves the next one copies.
+            if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut conn).await {
+                tracing::debug!(%error, "the write-ahead log could not be copied back; it is tried again later");
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What only the SQLite store has: its file, its time, its locks, its group commit.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![cfg(feature = "sqlite")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use longhaul_limiter::{Clock as _, ManualClock};
+use longhaul_queue_core::{
+    Answer, ArtifactId, Enqueued, Epoch, ErrorKind, Keying, Lane, LaneReport, LaneRules, LeaseRequest,
+    NewJob, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions, SqliteQueue, Verdict,
+    WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
+};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+const TTL: Duration = Duration::from_mins(2);
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    clock: ManualClock,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), clock: ManualClock::new() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("queue.sqlite")
+    }
+
+    async fn open(&self) -> SqliteQueue {
+        SqliteQueue::open(SqliteOptions::new(self.path()), Arc::new(self.clock.clone())).await.unwrap()
+    }
+
+    async fn raw(&self) -> SqliteConnection {
+        raw(&self.path()).await
+    }
+}
+
+async fn raw(path: &Path) -> SqliteConnection {
+    sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap()
+}
+
+fn job(id: &str, lane: &str) -> NewJob {
+    NewJob::new(ArtifactId::new(id).unwrap(), "{}").at(Place::new(Lane::new(lane).unwrap(), Role::Artifact))
+}
+
+fn worker(id: &str) -> WorkerInfo {
+    WorkerInfo { id: WorkerId::from_text(id), host: "here".into(), pid: 1, version: "0".into() }
+}
+
+fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
+    LeaseRequest {
+        worker: WorkerId::from_text(id),
+        number: RequestNumber(number),
+        max,
+        alone: false,
+        max_losses: 5,
+        rules: Arc::new(LaneRules::unlimited()),
+    }
+}
+
+#[tokio::test]
+async fn a_job_goes_through_a_reopened_file() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    queue.enqueue(&[job("a", "h.example"), job("b", "h.example"), job("a", "h.example")]).await.unwrap();
+    queue.join(&worker("w"), TTL).await.unwrap();
+    let batch = queue.lease(&request("w", 1, 10)).await.unwrap();
+    assert_eq!(batch.jobs.len(), 2);
+    drop(queue);
+    let queue = fixture.open().await;
+    let again = queue.lease(&request("w", 1, 10)).await.unwrap();
+    assert_eq!(again.jobs.len(), 2, "the same request is given the same jobs");
+    assert_eq!(
+        queue.ack(again.jobs[0].token, "{}", None).await.unwrap(),
+        Answer::Recorded(longhaul_queue_core::JobState::Done)
+    );
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.counts.done, stats.counts.in_progress, stats.counts.total()), (1, 1, 2));
+    assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn concurrent_calls_share_commits_and_a_bad_one_fails_alone() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..40 {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            if index == 20 {
+                let unknown = queue.heartbeat(&WorkerId::from_text("never joined"), TTL).await;
+                assert_eq!(unknown.unwrap_err().kind(), ErrorKind::NotFound);
+            } else {
+                let answer = queue.enqueue_one(job(&format!("a{index}"), "h.example")).await.unwrap();
+                assert!(matches!(answer, Enqueued::New(_)));
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(queue.stats().await.unwrap().counts.queued, 39);
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_a_foreign_database_are_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open().await);
+    let mut conn = fixture.raw().await;
+    sqlx::query("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let newer = SqliteQueue::open(SqliteOptions::new(fixture.path()), Arc::new(fixture.clock.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(newer.kind(), ErrorKind::SchemaTooNew, "{newer}");
+
+    let other = fixture.folder.path().join("other.sqlite");
+    let mut conn = raw(&other).await;
+    sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let foreign =
+        SqliteQueue::open(SqliteOptions::new(&other), Arc::new(fixture.clock.clone())).await.unwrap_err();
+    assert_eq!(foreign.kind(), ErrorKind::Corrupt, "{foreign}");
+
+    let text = fixture.folder.path().join("text");
+    std::fs::write(
+        &text,
+        "this is no database, although it is long enough to have a header of one hundred bytes, is it not?",
+    )
+    .unwrap();
+    let no_database =
+        SqliteQueue::open(SqliteOptions::new(&text), Arc::new(fixture.clock.clone())).await.unwrap_err();
+    assert_eq!(no_database.kind(), ErrorKind::Corrupt, "{no_database}");
+
+    let missing = SqliteOptions::new(fixture.folder.path().join("missing")).create(false);
+    let missing = SqliteQueue::open(missing, Arc::new(fixture.clock.clone())).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+}
+
+#[tokio::test]
+async fn another_keying_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.open().await);
+    let keying = Keying { registrable_domain: true, ..Keying::default() };
+    let options = SqliteOptions::new(fixture.path()).keying(keying);
+    let error = SqliteQueue::open(options, Arc::new(fixture.clock.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test]
+async fn the_wall_clock_decides_nothing_and_time_goes_on_after_a_reboot() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    queue.enqueue(&[job("a", "h.example")]).await.unwrap();
+    queue.join(&worker("w"), TTL).await.unwrap();
+    let held = queue.lease(&request("w", 1, 1)).await.unwrap().jobs[0].clone();
+    queue.fail_and_retry(held.token, Duration::from_mins(10), "timeout", "slow").await.unwrap();
+    for wall in [SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 80)] {
+        fixture.clock.set_wall(wall);
+        let batch = queue.lease(&request("w", 2, 1)).await.unwrap();
+        assert!(batch.jobs.is_empty());
+        assert_eq!(batch.next_open, Some(Duration::from_mins(10)));
+    }
+    // The machine restarts with a calendar that is far behind: the wait is neither forgotten nor longer.
+    drop(queue);
+    fixture.clock.set_wall(SystemTime::UNIX_EPOCH);
+    fixture.clock.reboot();
+    let queue = fixture.open().await;
+    queue.join(&worker("v"), TTL).await.unwrap();
+    assert!(queue.lease(&request("v", 1, 1)).await.unwrap().jobs.is_empty());
+    fixture.clock.advance(Duration::from_mins(10));
+    queue.heartbeat(&WorkerId::from_text("v"), TTL).await.unwrap();
+    queue.join(&worker("v"), TTL).await.unwrap();
+    assert_eq!(queue.lease(&request("v", 2, 1)).await.unwrap().jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_process_is_noticed_by_its_lock_and_its_leases_end_after_the_aftermath() {
+    let fixture = Fixture::new();
+    let (dying, living) = (fixture.open().await, fixture.open().await);
+    dying.enqueue(&[job("a", "h.example")]).await.unwrap();
+    dying.join(&worker("dying"), TTL).await.unwrap();
+    living.join(&worker("living"), TTL).await.unwrap();
+    assert_eq!(dying.lease(&request("dying", 1, 1)).await.unwrap().jobs.len(), 1);
+    assert_eq!(living.lease(&request("living", 1, 1)).await.unwrap().jobs, []);
+    // As the kernel does for a killed process: its descriptors are closed, and nobody says good-bye.
+    drop(dying);
+    fixture.clock.advance(Duration::from_secs(1));
+    let waiting = living.lease(&request("living", 2, 1)).await.unwrap();
+    assert_eq!((waiting.jobs.len(), waiting.next_open), (0, Some(Duration::from_secs(5))));
+    fixture.clock.advance(Duration::from_secs(5));
+    let given = living.lease(&request("living", 3, 1)).await.unwrap();
+    assert_eq!((given.jobs.len(), given.jobs[0].losses), (1, 1));
+}
+
+#[tokio::test]
+async fn another_process_is_woken_by_an_enqueue_and_an_idle_one_writes_nothing() {
+    let fixture = Fixture::new();
+    let (ours, theirs) = (fixture.open().await, fixture.open().await);
+    ours.join(&worker("w"), TTL).await.unwrap();
+    let epoch = ours.lease(&request("w", 1, 1)).await.unwrap().epoch;
+    let before = std::fs::read(fixture.path().with_extension("sqlite-wal")).unwrap();
+    ours.lease(&request("w", 2, 1)).await.unwrap();
+    assert_eq!(
+        std::fs::read(fixture.path().with_extension("sqlite-wal")).unwrap(),
+        before,
+        "an empty lease wrote"
+    );
+    let new = [job("a", "h.example")];
+    let (woken, enqueued) = tokio::join!(ours.changed(epoch), theirs.enqueue(&new));
+    enqueued.unwrap();
+    assert!(woken.unwrap() > epoch);
+    assert_eq!(ours.changed(Epoch(0)).await.unwrap(), ours.changed(Epoch(0)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_full_batch_of_settlements_is_one_commit_with_its_reports() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    let jobs: Vec<NewJob> =
+        (0..100).map(|index| job(&format!("a{index}"), &format!("h{}.example", index % 10))).collect();
+    queue.enqueue(&jobs).await.unwrap();
+    queue.join(&worker("w"), TTL).await.unwrap();
+    let batch = queue.lease(&request("w", 1, 100)).await.unwrap();
+    assert_eq!(batch.jobs.len(), 100);
+    let settlements: Vec<Settlement> = batch
+        .jobs
+        .iter()
+        .map(|job| {
+            let verdict = Verdict::Throttled { detail: "429".into(), place: None, checkpoint: None };
+            let lane = job.place.lane.clone();
+            let report = LaneReport::Throttled {
+                lane,
+                retry_after: Some(Duration::from_secs(30)),
+                cause: "429".into(),
+            };
+            Settlement::new(job.token, verdict).with_lanes(vec![report])
+        })
+        .collect();
+    let settled = queue.settle(&settlements, Some(&request("w", 2, 10))).await.unwrap();
+    assert!(settled.answers.iter().all(|answer| matches!(answer, Answer::Recorded(_))));
+    let batch = settled.batch.unwrap();
+    assert_eq!((batch.jobs.len(), batch.next_open), (0, Some(Duration::from_secs(30))));
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.lanes_cooling, stats.counts.queued), (10, 100));
+    let waits = queue.explain(&ArtifactId::new("a1").unwrap(), &LaneRules::unlimited()).await.unwrap();
+    assert!(matches!(waits, longhaul_queue_core::Explanation::CoolDown { wait_ms: 30_000, .. }), "{waits:?}");
+    assert!(fixture.clock.monotonic() > Duration::ZERO);
+}

@@ -1,0 +1,260 @@
+//! What a try may ask: the bridge from a pipeline's requests to the queue's lanes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use longhaul_events::{Event, Observer};
+use longhaul_limiter::{Clock, Keying, Lane, Role};
+use longhaul_pipeline::{Context, Grant};
+use longhaul_queue_core::{Admission, AdmitRequest, LeaseToken, LeasedJob, Place, QueueError};
+use tokio_util::sync::CancellationToken;
+
+use crate::worker::Shared;
+use crate::{HoldBacks, LeaseTrust, StoreBackoff};
+
+/// A wait that is shorter than this is waited here; a longer one sends the job back to the queue.
+const SHORT_WAIT: Duration = Duration::from_millis(250);
+
+/// So often one request is asked for before the job moves after all: paces that many processes share can be taken
+/// from under a waiting one again and again.
+const MOST_ASKS: u32 = 8;
+
+/// An admission whose reply took longer than this was granted to a process that was frozen or to a store that was:
+/// its pace is long past, so it is asked for again.
+const STALE_REPLY: Duration = Duration::from_secs(2);
+
+/// The context of one try.
+#[derive(Debug)]
+pub(crate) struct JobContext {
+    shared: Arc<Shared>,
+    token: LeaseToken,
+    place: Place,
+    /// Until when, on the clock, the lease itself grants the first request.
+    start_until: Duration,
+    first: AtomicBool,
+    stopped: AtomicBool,
+    cancelled: CancellationToken,
+    last_lane: Mutex<Lane>,
+    fault: Mutex<Option<String>>,
+}
+
+impl JobContext {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        leased: &LeasedJob,
+        replied_at: Duration,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self {
+            shared,
+            token: leased.token,
+            place: leased.place.clone(),
+            start_until: replied_at + leased.start_within,
+            first: AtomicBool::new(true),
+            stopped: AtomicBool::new(false),
+            cancelled,
+            last_lane: Mutex::new(leased.place.lane.clone()),
+            fault: Mutex::new(None),
+        }
+    }
+
+    /// Whether the try was told to stop, so that what it returned is not used.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// The lane of the last request that was granted; the lease's own before the first.
+    pub(crate) fn last_lane(&self) -> Lane {
+        self.last_lane.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the store said that no repeating mends, if it did.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.parts.clock.monotonic()
+    }
+
+    fn trust(&self) -> &LeaseTrust {
+        &self.shared.trust
+    }
+
+    fn hold_backs(&self) -> &HoldBacks {
+        &self.shared.hold_backs
+    }
+
+    fn stop(&self) -> Grant {
+        self.stopped.store(true, Ordering::Release);
+        Grant::Stop
+    }
+
+    /// Why nothing may start in the lane now, whatever the queue says.
+    fn refusal(&self, lane: &Lane) -> Option<Grant> {
+        let now = self.now();
+        // INV-CAP: a process that was frozen past its trust starts nothing when it wakes.
+        if self.cancelled.is_cancelled() || !self.trust().holds(now) {
+            return Some(self.stop());
+        }
+        // INV-COOLDOWN: from the instant an answer was read, before the queue knows.
+        self.hold_backs().rest(lane, now).map(|after| Grant::Move { after })
+    }
+
+    fn go(&self, lane: &Lane) -> Grant {
+        lane.clone_into(&mut self.last_lane.lock().unwrap_or_else(PoisonError::into_inner));
+        Grant::Go
+    }
+
+    async fn ask(&self, lane: &Lane, role: Role, waited: &mut Duration) -> Grant {
+        let request = AdmitRequest {
+            token: self.token,
+            place: Place::new(lane.clone(), role),
+            rules: Arc::clone(&self.shared.parts.rules),
+        };
+        let mut wait = Duration::ZERO;
+        for _ in 0..MOST_ASKS {
+            if let Some(refusal) = self.refusal(lane) {
+                return refusal;
+            }
+            let Some((admission, asked)) = self.repeat(|| self.shared.parts.queue.admit(&request)).await
+            else {
+                return self.stop();
+            };
+            let replied = self.now();
+            match admission {
+                Admission::LeaseLost => {
+                    self.cancelled.cancel();
+                    return self.stop();
+                }
+                // INV-NO-HOLD-AND-WAIT: any answer but `Admitted` has freed the slot, so nothing is held below.
+                Admission::Full => return Grant::Move { after: Duration::ZERO },
+                Admission::NotBefore(after) if after > SHORT_WAIT => return Grant::Move { after },
+                Admission::NotBefore(after) => {
+                    wait = after;
+                    *waited += after;
+                    if !self.sleep(after).await {
+                        return self.stop();
+                    }
+                }
+                Admission::Admitted { start_within } => {
+                    if let Some(refusal) = self.refusal(lane) {
+                        return refusal;
+                    }
+                    // INV-PACE: a grant that was not used in time is asked for again.
+                    let stale = replied.saturating_sub(asked) > STALE_REPLY;
+                    if !stale && self.now().saturating_sub(replied) <= start_within {
+                        return self.go(lane);
+                    }
+                }
+            }
+        }
+        Grant::Move { after: wait }
+    }
+
+    /// Calls the store until it answers, with when the answered call was made. `None` if the try has to stop: the
+    /// claim can no longer be trusted, or the store said what no repeating mends.
+    async fn repeat<T, C, F>(&self, call: C) -> Option<(T, Duration)>
+    where
+        C: Fn() -> F,
+        F: Future<Output = Result<T, QueueError>>,
+    {
+        let mut backoff = StoreBackoff::new();
+        loop {
+            let asked = self.now();
+            if self.cancelled.is_cancelled() || !self.trust().holds(asked) {
+                return None;
+            }
+            match call().await {
+                Ok(answer) => return Some((answer, asked)),
+                Err(error) if error.is_retryable() => {
+                    self.observer().on_event(&Event::StoreUnavailable { detail: error.to_string() });
+                    if !self.sleep(backoff.wait()).await {
+                        return None;
+                    }
+                }
+                Err(error) => {
+                    let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+                    *fault = Some(format!("the queue refused a call for job {}: {error}", self.token.job));
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// False if the try was cancelled meanwhile.
+    async fn sleep(&self, length: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => false,
+            () = self.shared.parts.clock.sleep(length) => true,
+        }
+    }
+}
+
+#[async_trait]
+impl Context for JobContext {
+    async fn admit(&self, lane: &Lane, role: Role) -> Grant {
+        if let Some(refusal) = self.refusal(lane) {
+            return refusal;
+        }
+        // The lease holds a slot for its own place and has counted its pace, for a short time after the reply.
+        let first = self.first.swap(false, Ordering::AcqRel);
+        if first && self.place.lane == *lane && self.place.role == role && self.now() <= self.start_until {
+            return self.go(lane);
+        }
+        let mut waited = Duration::ZERO;
+        let grant = self.ask(lane, role, &mut waited).await;
+        if !waited.is_zero() {
+            let event = Event::Waited { job: self.token.job.0, lane: lane.clone(), waited };
+            self.observer().on_event(&event);
+        }
+        grant
+    }
+
+    fn hold_back(&self, lane: &Lane, length: Duration) {
+        self.hold_backs().hold(lane, self.now(), length);
+    }
+
+    async fn checkpoint(&self, checkpoint: &str) -> bool {
+        let queue = &self.shared.parts.queue;
+        let stored = self.repeat(|| queue.checkpoint(&self.token, checkpoint)).await;
+        let held = stored.is_some_and(|(held, _)| held);
+        if !held {
+            self.cancelled.cancel();
+        }
+        held
+    }
+
+    async fn cache_get(&self, key: &str) -> Option<String> {
+        // The cache saves requests; a store that cannot answer costs one, and is met again by the next `admit`.
+        self.shared.parts.queue.cache_get(key).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, key, "the durable cache could not be read");
+            None
+        })
+    }
+
+    async fn cache_put(&self, key: &str, value: &str, ttl: Duration) {
+        if let Err(error) = self.shared.parts.queue.cache_put(key, value, ttl).await {
+            tracing::debug!(%error, key, "the durable cache could not be written");
+        }
+    }
+
+    fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    fn keying(&self) -> &Keying {
+        &self.shared.parts.rules.keying
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.parts.clock
+    }
+
+    fn observer(&self) -> &dyn Observer {
+        &*self.shared.parts.observer
+    }
+}

@@ -1,0 +1,251 @@
+//! Runs one job: pipeline, panic, time limit, cancellation.
+
+use std::any::Any;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul_events::{Event, Observer};
+use longhaul_limiter::{Clock, LaneRules};
+use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
+use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::JobContext;
+use crate::verdict::{decide, lane_reports};
+use crate::{Finished, HoldBacks, LeaseTrust};
+
+/// So long a cancelled try may take to end by itself, for instance to sync what it has; then it is dropped.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A rename gives a name of the job's own, so a second one is already odd; without a bound a pipeline that always
+/// returns the same name would go in circles.
+const MOST_RENAMES: u32 = 8;
+
+/// What tries are made of.
+#[derive(Debug, Clone)]
+pub struct WorkerParts {
+    /// Where jobs come from.
+    pub queue: Arc<dyn WorkQueue>,
+    /// What is done with them.
+    pub pipeline: Arc<dyn Pipeline>,
+    /// Who wants to hear.
+    pub observer: Arc<dyn Observer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The caps and paces that this process is configured to.
+    pub rules: Arc<LaneRules>,
+}
+
+/// How tries are bounded.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// So many charged tries, for jobs that bring no limit of their own.
+    pub max_attempts: u32,
+    /// The wait after the first failed try; each further one waits twice as long, up to an hour.
+    pub retry_backoff: Duration,
+    /// Up to so much more, at random.
+    pub jitter: Duration,
+    /// A try that runs longer is cut off and fails as transient; `None` lets it run.
+    pub job_time_limit: Option<Duration>,
+}
+
+impl WorkerConfig {
+    pub(crate) fn max_attempts(&self, leased: &LeasedJob) -> u32 {
+        leased.max_attempts.unwrap_or(self.max_attempts)
+    }
+}
+
+/// What all tries of a process share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) parts: WorkerParts,
+    pub(crate) trust: Arc<LeaseTrust>,
+    pub(crate) hold_backs: HoldBacks,
+}
+
+/// Runs leased jobs, one a call, any number at the same time.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    config: WorkerConfig,
+}
+
+/// How the pipeline's task came to its end.
+enum End {
+    Returned(Box<RunResult>),
+    Panicked(String),
+    TimedOut,
+    /// Cancelled, and it did not end by itself.
+    Cut,
+}
+
+impl Worker {
+    /// A worker whose tries start requests only while `trust` holds.
+    pub fn new(parts: WorkerParts, config: WorkerConfig, trust: Arc<LeaseTrust>) -> Self {
+        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new() });
+        Self { shared, config }
+    }
+
+    /// Runs one try to its end. `replied_at` is when, on the clock's monotonic time, the lease's reply was read.
+    ///
+    /// A panic of the pipeline is contained. When the future returns, nothing of the try is at work any more, so a
+    /// settlement may free its slot (INV-CAP). Cancel-safe: dropping it drops the try.
+    pub async fn run(
+        &self,
+        leased: LeasedJob,
+        replied_at: Duration,
+        cancelled: CancellationToken,
+    ) -> Finished {
+        let parts = &self.shared.parts;
+        let began = parts.clock.monotonic();
+        let job = self.job(&leased);
+        parts.observer.on_event(&Event::JobStarted {
+            job: job.number,
+            artifact_id: job.artifact_id.clone(),
+            attempt: job.attempt,
+            lane: leased.place.lane.clone(),
+        });
+        let shared = Arc::clone(&self.shared);
+        let context = Arc::new(JobContext::new(shared, &leased, replied_at, cancelled.clone()));
+        // A task of its own: a panic ends there, and it can be awaited after it was cut off.
+        let mut task = JoinSet::new();
+        let (pipeline, for_task) = (Arc::clone(&parts.pipeline), Arc::clone(&context));
+        task.spawn(async move { pipeline.run(&job, &*for_task).await });
+        let end = self.watch(&mut task, &cancelled).await;
+        let elapsed = parts.clock.monotonic().saturating_sub(began);
+        self.finish(leased, end, &context, elapsed)
+    }
+
+    /// The same try with its file under another name, because the queue said that the path is taken. If there is no
+    /// other name, the job fails.
+    pub fn rename(&self, mut finished: Finished) -> Finished {
+        let renamed = (finished.renames < MOST_RENAMES)
+            .then(|| self.shared.parts.pipeline.rename(&self.job(&finished.leased), &finished.outcome))
+            .flatten();
+        finished.renames += 1;
+        let lanes = &mut finished.settlement.lanes;
+        let lane = &finished.leased.place.lane;
+        finished.settlement.verdict = if let Some(outcome) = renamed {
+            let verdict = decide(&outcome, &finished.leased, &self.config, lanes, lane).verdict;
+            finished.outcome = outcome;
+            verdict
+        } else {
+            let failed = failed(
+                Reason::PathPolicy,
+                FailureClass::Permanent,
+                "another finished job has that file's name, and there is no other for it".to_owned(),
+            );
+            // The outcome stays: whoever settles this discards the file that it holds.
+            decide(&failed, &finished.leased, &self.config, lanes, lane).verdict
+        };
+        finished
+    }
+
+    fn job(&self, leased: &LeasedJob) -> Job {
+        Job {
+            number: leased.token.job.0,
+            fence: leased.token.fence,
+            artifact_id: leased.artifact_id.to_string(),
+            payload: leased.payload.clone(),
+            resolver_hint: leased.resolver_hint.clone(),
+            attempt: leased.attempts.saturating_add(1),
+            max_attempts: self.config.max_attempts(leased),
+            checkpoint: leased.checkpoint.clone(),
+        }
+    }
+
+    async fn watch(&self, task: &mut JoinSet<RunResult>, cancelled: &CancellationToken) -> End {
+        let clock = &self.shared.parts.clock;
+        let limit = async {
+            match self.config.job_time_limit {
+                Some(limit) => clock.sleep(limit).await,
+                None => pending().await,
+            }
+        };
+        let cut = tokio::select! {
+            biased;
+            joined = task.join_next() => return ended(joined, End::Cut),
+            () = cancelled.cancelled() => End::Cut,
+            () = limit => End::TimedOut,
+        };
+        if matches!(cut, End::Cut) {
+            tokio::select! {
+                biased;
+                joined = task.join_next() => return ended(joined, End::Cut),
+                () = clock.sleep(CANCEL_PATIENCE) => {}
+            }
+        }
+        task.abort_all();
+        ended(task.join_next().await, cut)
+    }
+
+    fn finish(&self, leased: LeasedJob, end: End, context: &JobContext, elapsed: Duration) -> Finished {
+        let interrupted = context.was_stopped() || context_cancelled(context);
+        let (outcome, hosts) = match end {
+            End::Returned(result) => (result.outcome, result.hosts),
+            End::Panicked(message) => (failed(Reason::Panic, FailureClass::Transient, message), Vec::new()),
+            End::TimedOut => {
+                let limit = self.config.job_time_limit.unwrap_or_default().as_secs();
+                let detail = format!("the try was cut off after {limit} s");
+                (failed(Reason::Timeout, FailureClass::Transient, detail), Vec::new())
+            }
+            End::Cut => {
+                (failed(Reason::LeaseLost, FailureClass::Transient, "cut off".to_owned()), Vec::new())
+            }
+        };
+        let mut lanes = lane_reports(hosts);
+        // What was done is done, however late the cancellation came: the fence decides whether it counts. All other
+        // ends of an interrupted try may be the interruption's own doing, so nobody is charged for them.
+        let is_done = matches!(outcome, Outcome::Done(_)) && !context.was_stopped();
+        let mut local_fault = context.fault();
+        let verdict = if interrupted && !is_done {
+            Verdict::Release { checkpoint: checkpoint_of(&outcome, context) }
+        } else {
+            let decision = decide(&outcome, &leased, &self.config, &mut lanes, &context.last_lane());
+            local_fault = local_fault.or(decision.local_fault);
+            decision.verdict
+        };
+        let settlement = Settlement::new(leased.token, verdict).with_lanes(lanes);
+        Finished { leased, outcome, settlement, elapsed, local_fault, renames: 0 }
+    }
+}
+
+fn context_cancelled(context: &JobContext) -> bool {
+    longhaul_pipeline::Context::cancelled(context).is_cancelled()
+}
+
+/// What an interrupted try leaves for the next; `None` keeps what the queue has.
+fn checkpoint_of(outcome: &Outcome, context: &JobContext) -> Option<String> {
+    if context.was_stopped() {
+        return None;
+    }
+    match outcome {
+        Outcome::Failed { checkpoint, .. } => checkpoint.clone(),
+        Outcome::Moved(to) => to.checkpoint.clone(),
+        Outcome::Done(_) | Outcome::Skipped { .. } => None,
+    }
+}
+
+fn failed(reason: Reason, class: FailureClass, detail: String) -> Outcome {
+    Outcome::Failed { reason, class, detail, resolver: None, checkpoint: None }
+}
+
+/// How a joined task ended; `cut` if it was aborted.
+fn ended(joined: Option<Result<RunResult, JoinError>>, cut: End) -> End {
+    match joined {
+        Some(Ok(result)) => End::Returned(Box::new(result)),
+        Some(Err(error)) if error.is_panic() => End::Panicked(panic_message(error.into_panic().as_ref())),
+        Some(Err(_)) | None => cut,
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    format!("the pipeline panicked: {message}")
+}

@@ -1,0 +1,208 @@
+//! What a try may start, and when.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::support::{Desk, ScriptedQueue, fetched, lane, leased};
+use longhaul_events::Event;
+use longhaul_limiter::{Lane, Role};
+use longhaul_pipeline::{Grant, Move, Outcome};
+use longhaul_queue_core::{Admission, ErrorKind, LeasedJob, Place, QueueError, Result, Verdict};
+
+const LATE: Duration = Duration::from_millis(26);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn script(admissions: impl IntoIterator<Item = Result<Admission>>) -> ScriptedQueue {
+    ScriptedQueue { admissions: Mutex::new(admissions.into_iter().collect()), ..ScriptedQueue::default() }
+}
+
+const ADMITTED: Result<Admission> = Ok(Admission::Admitted { start_within: Duration::from_millis(25) });
+
+/// A desk whose pipeline asks for these requests, in order, and writes down the answers.
+fn asks(queue: ScriptedQueue, places: Vec<(Lane, Role)>) -> (Desk, Arc<Mutex<Vec<Grant>>>) {
+    let grants = Arc::new(Mutex::new(Vec::new()));
+    let written = grants.clone();
+    let desk = Desk::new(queue, move |_job, context| {
+        let (places, written) = (places.clone(), written.clone());
+        Box::pin(async move {
+            for (lane, role) in places {
+                let grant = context.admit(&lane, role).await;
+                written.lock().unwrap().push(grant);
+                if let Grant::Move { after } = grant {
+                    return Outcome::Moved(Move { lane, role, after, checkpoint: None }).into();
+                }
+            }
+            Outcome::Done(fetched()).into()
+        })
+    });
+    (desk, grants)
+}
+
+fn home() -> (Lane, Role) {
+    (lane("a.example"), Role::Artifact)
+}
+
+async fn grants_of(queue: ScriptedQueue, places: Vec<(Lane, Role)>) -> (Vec<Grant>, Desk) {
+    let (desk, grants) = asks(queue, places);
+    desk.run(leased()).await;
+    let grants = grants.lock().unwrap().clone();
+    (grants, desk)
+}
+
+#[tokio::test]
+async fn the_first_request_is_granted_by_the_lease_and_the_second_by_the_queue() {
+    let (grants, desk) = grants_of(script([ADMITTED]), vec![home(), home()]).await;
+    assert_eq!(grants, [Grant::Go, Grant::Go]);
+    assert_eq!(*desk.queue.asked.lock().unwrap(), [Place::new(lane("a.example"), Role::Artifact)]);
+}
+
+#[tokio::test]
+async fn a_first_request_elsewhere_or_for_another_role_asks_the_queue() {
+    for place in [(lane("b.example"), Role::Artifact), (lane("a.example"), Role::Landing)] {
+        let (grants, desk) = grants_of(script([ADMITTED]), vec![place]).await;
+        assert_eq!(grants, [Grant::Go]);
+        assert_eq!(desk.queue.asked.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn inv_pace_a_lease_that_is_not_used_in_time_is_asked_for_again() {
+    let (desk, grants) = asks(script([ADMITTED]), vec![home()]);
+    let replied_at = longhaul_limiter::Clock::monotonic(&desk.clock);
+    desk.clock.advance(LATE);
+    desk.worker.run(leased(), replied_at, desk.cancel.clone()).await;
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
+    assert_eq!(desk.queue.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn inv_pace_a_grant_that_took_seconds_to_arrive_is_asked_for_again() {
+    let (desk, grants) = asks(script([ADMITTED, ADMITTED]), vec![(lane("b.example"), Role::Landing)]);
+    *desk.queue.frozen.lock().unwrap() = Some(desk.clock.clone());
+    desk.run(leased()).await;
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
+    assert_eq!(desk.queue.asked.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_short_wait_is_waited_and_announced() {
+    let queue = script([Ok(Admission::NotBefore(ms(250))), ADMITTED]);
+    let (desk, grants) = asks(queue, vec![(lane("b.example"), Role::Landing)]);
+    // Two sleep on the clock: the try's time limit and the wait.
+    tokio::join!(desk.run(leased()), desk.advance_when(2, ms(250)));
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
+    let waited = |event: &Event| matches!(event, Event::Waited { job: 7, waited, .. } if *waited == ms(250));
+    assert!(desk.recorder.events().iter().any(waited));
+}
+
+#[tokio::test]
+async fn inv_no_hold_and_wait_a_longer_wait_or_a_full_lane_moves_the_job() {
+    let elsewhere = (lane("b.example"), Role::Landing);
+    for (admission, after) in [(Admission::NotBefore(ms(251)), ms(251)), (Admission::Full, Duration::ZERO)] {
+        let (desk, grants) = asks(script([Ok(admission)]), vec![elsewhere.clone()]);
+        let finished = desk.run(leased()).await;
+        assert_eq!(*grants.lock().unwrap(), [Grant::Move { after }]);
+        let place = Place::new(elsewhere.0.clone(), elsewhere.1);
+        assert_eq!(finished.settlement.verdict, Verdict::Defer { after, place, checkpoint: None });
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_is_always_taken_by_others_is_not_asked_for_ever() {
+    let queue = script((0..8).map(|_| Ok(Admission::NotBefore(ms(10)))));
+    let (desk, grants) = asks(queue, vec![(lane("b.example"), Role::Landing)]);
+    let clock = async {
+        for _ in 0..8 {
+            desk.advance_when(2, ms(10)).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(desk.run(leased()), clock);
+    assert_eq!(*grants.lock().unwrap(), [Grant::Move { after: ms(10) }]);
+}
+
+#[tokio::test]
+async fn inv_cooldown_a_lane_that_is_held_back_grants_nothing_even_from_the_lease() {
+    let (desk, grants) = asks(script([]), vec![home()]);
+    let first = Desk::new(script([]), |_job, context| {
+        Box::pin(async move {
+            context.hold_back(&lane("a.example"), Duration::from_mins(1));
+            let after = match context.admit(&lane("a.example"), Role::Artifact).await {
+                Grant::Move { after } => after,
+                other => panic!("{other:?}"),
+            };
+            let (lane, role) = home();
+            Outcome::Moved(Move { lane, role, after, checkpoint: None }).into()
+        })
+    });
+    let finished = first.run(leased()).await;
+    assert!(
+        matches!(finished.settlement.verdict, Verdict::Defer { after, .. } if after == Duration::from_mins(1))
+    );
+    // Another process knows nothing of it: there the queue is the one to ask.
+    desk.run(leased()).await;
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
+}
+
+#[tokio::test]
+async fn inv_cap_nothing_starts_once_the_lease_cannot_be_trusted() {
+    let (desk, grants) = asks(script([]), vec![home()]);
+    desk.trust.renew(Duration::ZERO, Duration::from_secs(1));
+    let finished = desk.run(leased()).await;
+    assert_eq!(*grants.lock().unwrap(), [Grant::Stop]);
+    assert_eq!(finished.settlement.verdict, Verdict::Release { checkpoint: None });
+}
+
+#[tokio::test]
+async fn a_lost_lease_stops_the_try_and_cancels_it() {
+    let (grants, desk) = grants_of(
+        script([Ok(Admission::LeaseLost)]),
+        vec![(lane("b.example"), Role::Artifact), (lane("b.example"), Role::Artifact)],
+    )
+    .await;
+    assert_eq!(grants, [Grant::Stop, Grant::Stop]);
+    assert!(desk.cancel.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_is_asked_again() {
+    let down = || Err(QueueError::new(ErrorKind::Unavailable, "no connection"));
+    let (desk, grants) = asks(script([down(), down(), ADMITTED]), vec![(lane("b.example"), Role::Landing)]);
+    let clock = async {
+        desk.advance_when(2, ms(50)).await;
+        tokio::task::yield_now().await;
+        desk.advance_when(2, ms(100)).await;
+    };
+    tokio::join!(desk.run(leased()), clock);
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
+    let down = desk.recorder.events().iter().filter(|e| matches!(e, Event::StoreUnavailable { .. })).count();
+    assert_eq!(down, 2);
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_for_good_is_a_local_fault() {
+    let refused = Err(QueueError::new(ErrorKind::Corrupt, "two rows"));
+    let (desk, grants) = asks(script([refused]), vec![(lane("b.example"), Role::Landing)]);
+    let finished = desk.run(leased()).await;
+    assert_eq!(*grants.lock().unwrap(), [Grant::Stop]);
+    assert_eq!(finished.settlement.verdict, Verdict::Release { checkpoint: None });
+    assert!(finished.local_fault.unwrap().contains("two rows"));
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_a_lost_claim_cancels_the_try() {
+    let queue = ScriptedQueue { checkpoint_lost: true, ..ScriptedQueue::default() };
+    let desk = Desk::new(queue, |_job, context| {
+        Box::pin(async move {
+            assert!(!context.checkpoint("new").await);
+            context.cancelled().cancelled().await;
+            Outcome::Done(fetched()).into()
+        })
+    });
+    desk.run(LeasedJob { checkpoint: None, ..leased() }).await;
+    assert!(desk.cancel.is_cancelled());
+}

@@ -1,0 +1,21 @@
+//! A stage for tests of the real binary: an origin, a folder, and the program in it.
+//!
+//! The tests themselves are in `tests/tests/`. Each has its everyday size; with `LONGHAUL_PROVE` set it runs with the
+//! full figures (`cargo xtask prove`).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod program;
+mod stage;
+
+pub use program::{Finished, Program, program_path};
+pub use stage::{LOCAL, Stage};
+
+/// Whether the full figures are asked for.
+pub fn proving() -> bool {
+    std::env::var_os("LONGHAUL_PROVE").is_some()
+}
+
+/// One of two sizes.
+pub fn size<T>(everyday: T, full: T) -> T {
+    if proving() { full } else { everyday }
+}
