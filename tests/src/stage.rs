@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use longhaul_limiter::{LaneRules, SystemClock};
 use longhaul_origin::{HostConfig, Origin, OriginConfig};
-use longhaul_queue_core::{JobFilter, JobPage, JobRecord, JobState, QueueAdmin as _, SqliteOptions, SqliteQueue, StateCounts, WorkQueue as _};
+use longhaul_queue_core::{
+    JobFilter, JobPage, JobRecord, JobState, QueueAdmin as _, SqliteOptions, SqliteQueue, StateCounts,
+    WorkQueue as _,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 

@@ -1,5 +1,6 @@
 //! What becomes of jobs whose process was killed: how soon work goes on, and what a poison job does to the others.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the figures are part of what a proof shows")]
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,19 @@ use longhaul_tests::Stage;
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_free_lanes_go_on_within_a_second_and_orphans_within_ten() {
     let silent_once = Answer::default().with_fault(FaultRule::first(Fault::NeverAnswer));
+    let slow = Behaviour::answering(Answer::after_ms(100));
     let hosts = [
         HostConfig::new("full").behaving(Behaviour::answering(silent_once)),
-        HostConfig::new("free").behaving(Behaviour::answering(Answer::after_ms(100))),
+        HostConfig::new("free").behaving(slow.clone()),
+        HostConfig::new("other").behaving(slow),
     ];
     let stage = Stage::new(hosts).await;
     let mut records: Vec<_> =
         (0..4).map(|job| stage.record(&format!("full{job}"), "full", &format!("/{job}"))).collect();
-    records.extend((0..400).map(|job| stage.record(&format!("free{job}"), "free", &format!("/{job}"))));
+    // Two lanes share the four workers that are left, so that each has free slots when the process dies.
+    for host in ["free", "other"] {
+        records.extend((0..200).map(|job| stage.record(&format!("{host}{job}"), host, &format!("/{job}"))));
+    }
     stage.import(&records).await;
     let first = stage.start_run(&["--drain"]);
     stage.origin.wait_for("full", |counts| counts.in_flight == 4).await;

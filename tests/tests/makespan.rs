@@ -1,5 +1,6 @@
 //! How long many hosts take together when each is treated politely.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the figures are part of what a proof shows")]
 
 use longhaul_origin::{Answer, Behaviour, HostConfig, Shape};
 use longhaul_tests::{Stage, proving, size};

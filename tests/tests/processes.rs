@@ -1,5 +1,6 @@
 //! Several processes on one queue.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the figures are part of what a proof shows")]
 
 use longhaul_origin::{Answer, Behaviour, HostConfig};
 use longhaul_queue_core::JobState;

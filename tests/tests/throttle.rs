@@ -1,5 +1,6 @@
 //! A host that asks for quiet gets it, all its files arrive, and nobody is charged.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the figures are part of what a proof shows")]
 
 use longhaul_origin::{Answer, Behaviour, HostConfig, RateLimit, RetryAfter};
 use longhaul_queue_core::JobState;
@@ -32,7 +33,7 @@ async fn inv_cooldown_a_host_of_twenty_a_second_serves_all_files() {
         assert_eq!((report.counts.too_early, report.counts.impolite), (0, 0));
         // The first refusal begins the closing; with those on the way it is at most the cap.
         assert!(
-            report.closings.iter().all(|closing| 1 + closing.refused_in_closing <= 4),
+            report.closings.iter().all(|closing| closing.refused_in_closing < 4),
             "{:?}",
             report.closings
         );

@@ -1,8 +1,10 @@
 //! Publishes what the queue recorded and nobody published: a crash came between, or the store ended the job itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use longhaul_queue_core::{JobPage, StoreId};
+use longhaul_events::Event;
+use longhaul_queue_core::{JobPage, JobRecord, JobState, StoreId};
 use longhaul_worker::ended_from_record;
 
 use crate::publisher::publish;
@@ -39,7 +41,10 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: StoreId) -> Recovered {
         // Asked after the listing: a job of ours is registered from before its settlement until it is published.
         for record in records.iter().filter(|record| !shared.registry.is_ours(record.id)) {
             match ended_from_record(record) {
-                Ok(ended) => batch.push(ended),
+                Ok(ended) => {
+                    tell_if_ended_by_the_store(&shared, record);
+                    batch.push(ended);
+                }
                 Err(error) => {
                     recovered.left += 1;
                     tracing::error!(%error, artifact = %record.artifact_id, "cannot be published");
@@ -51,5 +56,22 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: StoreId) -> Recovered {
             recovered.requeued += published.requeued;
             recovered.left += published.again.len() as u64;
         }
+    }
+}
+
+/// A job that the store itself ended (its processes died once too often) was settled by no process, so nobody has told
+/// the observers yet.
+fn tell_if_ended_by_the_store(shared: &Shared, record: &JobRecord) {
+    if record.state == JobState::Error && record.outcome.is_none() {
+        shared.emit(&Event::JobSettled {
+            job: record.id.0,
+            artifact_id: record.artifact_id.to_string(),
+            verdict: "error",
+            reason: record.reason.clone().unwrap_or_default(),
+            detail: record.last_error.clone().unwrap_or_default(),
+            resolver: None,
+            bytes: 0,
+            elapsed: Duration::ZERO,
+        });
     }
 }

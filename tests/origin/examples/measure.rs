@@ -54,6 +54,7 @@ fn ask(
     let clients: Vec<_> = (0..clients)
         .map(|client| {
             thread::spawn(move || {
+                // tidy:allow-sleep: an example that measures how late a real timer is
                 thread::sleep(apart * client as u32);
                 one(address, client, requests)
             })

@@ -145,6 +145,7 @@ async fn a_host_is_open_again_when_it_said_so() {
     let closing = origin.host_report("a").closings[0];
     assert!((1000..=2000).contains(&closing.lasts_ms), "{closing:?}");
     // Nothing to await but the time itself: the host says when.
+    // tidy:allow-sleep: the host announced a wall-clock second; this waits for exactly that
     tokio::time::sleep(Duration::from_millis(closing.lasts_ms)).await;
     assert_eq!(get(&origin, "a", "/1").await.status, 200);
     assert_eq!(origin.counts("a").too_early, 0);

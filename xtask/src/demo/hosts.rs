@@ -21,6 +21,8 @@ pub(super) const HABITS: [(&str, &str); 12] = [
     ("forgetful", "has lost every fifth file"),
 ];
 const FILES_A_HOST: usize = 25;
+/// Fewer where each second file has to wait.
+const FILES_A_STRICT_HOST: usize = 12;
 
 /// One artifact, and what is to become of it.
 #[derive(Debug)]
@@ -84,10 +86,11 @@ pub(super) fn all() -> Vec<HostConfig> {
 pub(super) fn artifacts(origin: &Origin) -> Vec<Artifact> {
     let mut artifacts = Vec::new();
     for (host, _) in HABITS {
-        for number in 0..FILES_A_HOST {
+        let files = if matches!(host, "strict" | "formal") { FILES_A_STRICT_HOST } else { FILES_A_HOST };
+        for number in 0..files {
             let fifth = number % 5 == 0;
             let (path, bytes_of, reason) = match host {
-                "liar" if fifth => (format!("/members/{number}.pdf"), None, Some("html-instead-of-pdf")),
+                "liar" if fifth => (format!("/members/{number}.pdf"), None, Some("challenge-page")),
                 "forgetful" if fifth => (format!("/lost/{number}.pdf"), None, Some("gone")),
                 "mirror" => {
                     (format!("/{number}.pdf"), Some(("library", format!("/mirrored/{number}.pdf"))), None)

@@ -141,6 +141,7 @@ async fn refunded_tokens_go_to_who_waits_at_once() {
     bucket.consume(10).await;
     let waits = elapsed(bucket.consume(5));
     let refunds = async {
+        // tidy:allow-sleep: tokio's time is paused in this test, so this only moves it
         tokio::time::sleep(TICK * 2).await;
         bucket.refund(4);
     };
@@ -156,6 +157,7 @@ async fn a_refund_during_a_large_consume_neither_loses_nor_mints_tokens() {
         let bucket = bucket(4, 1, 4);
         let waits = elapsed(bucket.consume(12));
         let refunds = async {
+            // tidy:allow-sleep: tokio's time is paused in this test, so this only moves it
             tokio::time::sleep(TICK * 15 / 2).await;
             bucket.refund(refunded);
         };
@@ -173,6 +175,7 @@ async fn a_large_consume_gets_no_more_of_a_refund_than_the_bucket_holds() {
     let bucket = bucket(4, 1, 4);
     let waits = elapsed(bucket.consume(16));
     let refunds = async {
+        // tidy:allow-sleep: tokio's time is paused in this test, so this only moves it
         tokio::time::sleep(TICK / 2).await;
         bucket.refund(100);
     };
@@ -333,6 +336,7 @@ proptest! {
                 tasks.spawn(async move {
                     let mut starts = Vec::new();
                     for (turn, pause) in pauses.into_iter().enumerate() {
+                        // tidy:allow-sleep: tokio's time is paused in this test, so this only moves it
                         tokio::time::sleep(Duration::from_millis(pause)).await;
                         // Some are cancelled on the way, which must mint nothing.
                         let _ = timeout(Duration::from_millis(pause / 4), bucket.consume(1 + pause % 5)).await;

@@ -132,6 +132,7 @@ async fn starts_keep_the_rate_when_keys_and_tokens_are_both_scarce() {
             let permit = limits.acquire(&keys, None).await.unwrap();
             let start = now();
             assert!(inside.fetch_add(1, Ordering::SeqCst) < 3);
+            // tidy:allow-sleep: tokio's time is paused in this test, so this only moves it
             tokio::time::sleep(TICK * (1 + task % 5)).await;
             inside.fetch_sub(1, Ordering::SeqCst);
             drop(permit);
