@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the figures are part of what a proof shows")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use longhaul_origin::{Answer, Behaviour, Fault, FaultRule, HostConfig, Shape};
-use longhaul_queue_core::JobState;
+use longhaul_queue_core::{
+    JobState, LaneRules, LeaseRequest, RequestNumber, Settlement, Verdict, WorkQueue as _, WorkQueueExt as _,
+    WorkerId, WorkerInfo,
+};
 use longhaul_tests::{Stage, size};
 
 /// INV-NO-LOSS, INV-WHOLE-FILE, INV-CONSERVE, INV-FINAL: every job ends once, with one line in the manifest and a
@@ -49,4 +53,39 @@ async fn inv_no_loss_killed_at_random_moments_every_job_ends_once() {
     let _ = stage.start_run(&arguments).finish().await.expect_code(0);
     let ended = stage.check_drained(&records).await;
     assert!(ended.values().all(|job| job.state == JobState::Done));
+}
+
+/// A run that was killed right after its last settlement left the manifest line to the next one, although that has
+/// nothing to fetch.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
+    let stage = Stage::new([HostConfig::new("host")]).await;
+    let records = [stage.record("a", "host", "/a.pdf")];
+    stage.import(&records).await;
+    let queue = stage.queue().await;
+    let worker = WorkerInfo { id: WorkerId::random(), host: "here".into(), pid: 1, version: "test".into() };
+    queue.join(&worker, Duration::from_secs(60)).await.unwrap();
+    let request = LeaseRequest {
+        worker: worker.id.clone(),
+        number: RequestNumber(1),
+        max: 1,
+        alone: false,
+        max_losses: 5,
+        rules: Arc::new(LaneRules::unlimited()),
+    };
+    let held = queue.lease(&request).await.unwrap().jobs.remove(0);
+    let verdict = Verdict::Error { reason: "gone".into(), outcome: "null".into(), detail: "404".into() };
+    queue.settle_one(Settlement::new(held.token, verdict)).await.unwrap();
+    queue.leave(&worker.id).await.unwrap();
+    assert_eq!(stage.manifest().len(), 0);
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(3);
+    let lines = stage.manifest();
+    assert_eq!(
+        (lines.len(), &lines[0]["outcome"], &lines[0]["reason"]),
+        (1, &"error".into(), &"gone".into())
+    );
+    assert_eq!(stage.origin.counts("host").requests, 0);
+    // Nothing is left to do now, and a second line does not appear.
+    let _ = stage.start_run(&["--drain"]).finish().await;
+    assert_eq!(stage.manifest().len(), 1);
 }

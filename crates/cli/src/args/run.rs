@@ -35,6 +35,10 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "LONGHAUL_LAYOUT", default_value = "flat", help_heading = "Files")]
     pub(crate) layout: Layout,
 
+    /// Append a JSON line for each request to this file
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
+    pub(crate) attempts: Option<PathBuf>,
+
     /// How many jobs run at once (1 to 256)
     #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8", help_heading = "Politeness",
         value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -6,11 +6,12 @@ mod watch;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use longhaul_events::Observer;
+use longhaul_events::{Fanout, Observer};
 use longhaul_limiter::{Clock, Lane, LaneRules};
 use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
 use longhaul_pipeline::HttpPipeline;
-use longhaul_queue_core::{QueueStats, StoreId};
+use longhaul_queue_core::{JobPage, QueueStats, StoreId, WorkerId};
+use longhaul_telemetry::AttemptsFile;
 
 use self::watch::Watch;
 use super::import::{open_all, print_report};
@@ -58,10 +59,16 @@ pub(crate) async fn run(
     }
     let stats = store.queue.stats().await?;
     let unfinished = stats.counts.queued + stats.counts.in_progress;
-    if args.drain && unfinished == 0 {
+    if args.drain && stats.counts.total() == 0 {
         return nothing_to_do(&store, &args, &stats, console, exit);
     }
     let http = HttpPipeline::new(settings::http(&args)).context("the run cannot start")?;
+    let files = StoreId(http.store_id().to_owned());
+    // A run that was killed between a settlement and the file's final name has left that to this one.
+    let unpublished = store.admin.unpublished(&files, JobPage { after: None, limit: 1 }).await?;
+    if args.drain && unfinished == 0 && unpublished.is_empty() {
+        return nothing_to_do(&store, &args, &stats, console, exit);
+    }
     say_start(&store, &args, &rules, &stats, console);
     for proxy in http.proxies() {
         console.note(&format!(
@@ -70,12 +77,13 @@ pub(crate) async fn run(
     }
 
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
+    let attempts = open_attempts(&args)?;
     let parts = Parts {
         queue: Arc::clone(&store.queue),
         admin: Arc::clone(&store.admin),
-        store: Some(StoreId(http.store_id().to_owned())),
+        store: Some(files),
         pipeline: Arc::new(http),
-        observer: Arc::clone(&observer) as Arc<dyn Observer>,
+        observer: observers(&observer, attempts.as_ref()),
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
@@ -92,11 +100,32 @@ pub(crate) async fn run(
         let files = number_of(ended.unpublished, "finished file has", "finished files have");
         console.warn(&format!("{files} no final name yet; the next run gives it"));
     }
+    if let Some(dropped) = attempts.map(|attempts| attempts.finish()).filter(|dropped| *dropped > 0) {
+        console.warn(&format!(
+            "the disk was too slow for {dropped} lines of the attempts file; they are missing there"
+        ));
+    }
     let stats = store.queue.stats().await?;
     let summary = observer
         .with_tally(|tally| Summary::new(end.clone(), ended.elapsed, tally, &stats, &args.output_dir));
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// The attempts file, if one is asked for.
+fn open_attempts(args: &RunArgs) -> Result<Option<Arc<AttemptsFile>>> {
+    let Some(path) = &args.attempts else { return Ok(None) };
+    let run_id = WorkerId::random().to_string();
+    let file = AttemptsFile::open(path, run_id)
+        .with_context(|| format!("the attempts file {} cannot be written", path.display()))?;
+    Ok(Some(Arc::new(file)))
+}
+
+/// Everybody who hears of the run.
+fn observers(progress: &Arc<RunObserver>, attempts: Option<&Arc<AttemptsFile>>) -> Arc<dyn Observer> {
+    let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
+    all.extend(attempts.map(|attempts| Arc::clone(attempts) as Arc<dyn Observer>));
+    Arc::new(Fanout::new(all))
 }
 
 /// What a script should know of a run.

@@ -87,7 +87,8 @@ impl Notices {
             self.closed.retain(|_, until| *until > now);
         }
         if self.closed.len() < MOST_LANES {
-            self.closed.insert(lane.clone(), now + length.unwrap_or(REPEAT));
+            // A host that closes every other second is news once a minute, not every other second.
+            self.closed.insert(lane.clone(), now + length.unwrap_or_default().max(REPEAT));
         }
         let length =
             length.map_or_else(|| "for a while".to_owned(), |length| format!("for {}", duration(length)));
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_closes_is_said_once_while_it_is_closed() {
+    fn a_host_that_closes_is_said_once_while_it_is_closed_and_once_a_minute() {
         let mut notices = Notices::default();
         let at = Duration::from_secs;
         assert_eq!(
@@ -114,7 +115,9 @@ mod tests {
         );
         assert_eq!(notices.of(&closed("a.example", 30), at(5)), None);
         assert!(notices.of(&closed("b.example", 30), at(5)).is_some());
-        assert!(notices.of(&closed("a.example", 30), at(31)).is_some());
+        assert_eq!(notices.of(&closed("a.example", 30), at(31)), None);
+        assert!(notices.of(&closed("a.example", 90), at(60)).is_some());
+        assert_eq!(notices.of(&closed("a.example", 90), at(149)), None);
         for host in 0..2_000 {
             notices.of(&closed(&format!("h{host}.example"), 30), at(40));
         }
