@@ -74,7 +74,7 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
         rules: Arc::new(LaneRules::unlimited()),
     };
     let held = queue.lease(&request).await.unwrap().jobs.remove(0);
-    let verdict = Verdict::Error { reason: "gone".into(), outcome: "null".into(), detail: "404".into() };
+    let verdict = Verdict::Error { reason: "gone".into(), outcome: "{}".into(), detail: "404".into() };
     queue.settle_one(Settlement::new(held.token, verdict)).await.unwrap();
     queue.leave(&worker.id).await.unwrap();
     assert_eq!(stage.manifest().len(), 0);
