@@ -32,7 +32,7 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
                 (SELECT count(*) FROM lanes WHERE not_before > ?1),
                 (SELECT min(not_before) FROM lanes WHERE not_before > ?1),
                 (SELECT count(*) FROM lanes WHERE paused_until > ?1),
-                (SELECT count(*) FROM workers WHERE expires_at > ?1),
+                (SELECT json_group_array(id) FROM workers WHERE expires_at > ?1),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
                      AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))",
     )
@@ -43,6 +43,9 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     .map_err(failed)?;
     let count = |index: usize| row.get::<i64, _>(index).max(0).unsigned_abs();
     let time = |index: usize| row.get::<Option<i64>, _>(index).map(Timestamp);
+    // A process whose lock is free is dead, although its leases have not ended yet.
+    let alive: Vec<WorkerId> = serde_json::from_str(row.get(6)).map_err(corrupt("the worker processes"))?;
+    let dead = inner.locks.dead_workers();
     let opens = time(7).map(|at| at.max(tally.paused_until)).filter(|at| *at != Timestamp::NEVER);
     Ok(QueueStats {
         counts: tally.counts,
@@ -54,7 +57,7 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
         paused: (tally.paused_until > now).then(|| tally.pause_reason.unwrap_or_default()),
         lanes_paused: count(5),
         next_open: opens.map(|at| at.after(now)),
-        workers: count(6),
+        workers: alive.iter().filter(|id| !dead.contains(id)).count() as u64,
     })
 }
 
