@@ -64,7 +64,7 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
     stage.import(&records).await;
     let queue = stage.queue().await;
     let worker = WorkerInfo { id: WorkerId::random(), host: "here".into(), pid: 1, version: "test".into() };
-    queue.join(&worker, Duration::from_secs(60)).await.unwrap();
+    queue.join(&worker, Duration::from_mins(1)).await.unwrap();
     let request = LeaseRequest {
         worker: worker.id.clone(),
         number: RequestNumber(1),

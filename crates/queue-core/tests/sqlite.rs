@@ -251,3 +251,17 @@ async fn a_full_batch_of_settlements_is_one_commit_with_its_reports() {
     assert!(matches!(waits, longhaul_queue_core::Explanation::CoolDown { wait_ms: 30_000, .. }), "{waits:?}");
     assert!(fixture.clock.monotonic() > Duration::ZERO);
 }
+
+/// Whoever reads the file beside the queue sees what was answered, from the moment of the answer.
+#[tokio::test]
+async fn inv_durable_reply_what_was_answered_is_committed() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    let mut beside = fixture.raw().await;
+    for jobs in 1..=5i64 {
+        queue.enqueue_one(job(&format!("a{jobs}"), "h.example")).await.unwrap();
+        let there: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&mut beside).await.unwrap();
+        assert_eq!(there, jobs);
+    }
+}
