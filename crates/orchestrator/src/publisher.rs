@@ -113,8 +113,8 @@ pub(crate) async fn publish(shared: &Shared, batch: Vec<Ended>) -> Published {
                 tracing::debug!(job, artifact, "its owner publishes it");
                 settled.push(token(&ended));
             }
-            Some(Err(PublishError::Missing { path })) => {
-                tracing::warn!(job, artifact, path, "the recorded file is gone; the job is queued again");
+            Some(Err(error @ (PublishError::Missing { .. } | PublishError::Taken { .. }))) => {
+                tracing::warn!(job, artifact, %error, "the job is queued again");
                 outcome.requeued += requeue(shared, artifact).await;
                 settled.push(token(&ended));
             }

@@ -111,8 +111,14 @@ pub enum PublishError {
         /// Its path in the store.
         path: String,
     },
+    /// Somebody else's file has the recorded name by now: the job has to be fetched again, under another.
+    #[error("{path} is another file by now, which is not overwritten")]
+    Taken {
+        /// Its path in the store.
+        path: String,
+    },
     /// The file system said no; trying again later is right.
-    #[error("{what}")]
+    #[error("{what}: {source}")]
     Io {
         /// What was tried, with the path.
         what: String,

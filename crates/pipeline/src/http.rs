@@ -25,7 +25,6 @@ mod progress;
 mod proxy;
 mod publish;
 mod range;
-mod redact;
 mod redirect;
 mod resolver;
 mod retry_after;

@@ -9,6 +9,7 @@ mod contract;
 mod outcome;
 mod reason;
 mod record;
+mod redact;
 
 pub use closure::FnPipeline;
 pub use contract::{Context, Grant, Job, Pipeline, PublishError};

@@ -179,6 +179,7 @@ cases! {
         inv_fair_a_long_backlog_keeps_nobody_waiting,
         inv_fair_a_round_visits_every_lane_once,
         inv_fair_what_is_wanted_is_shared_out,
+        inv_fair_uneven_batches_reach_every_lane,
         inv_fair_what_one_lane_cannot_give_others_do,
         inv_fair_a_returned_job_does_not_bring_its_lane_forward,
         inv_fair_work_without_a_host_takes_turns_too,

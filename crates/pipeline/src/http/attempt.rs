@@ -9,12 +9,13 @@ use std::time::Duration;
 use longhaul_events::{Event, Verb};
 use longhaul_limiter::{Lane, Role};
 
+use super::Inside;
 use super::plan::Plan;
 use super::progress::{Partial, PlanEnd, Progress};
 use super::redirect::Hop;
 use super::sink::Sink;
 use super::stop::{Broken, Note, Step, Stop, Target};
-use super::{Inside, redact};
+use crate::redact;
 use crate::{
     Context, FailureClass, Fetched, Grant, HostReport, Job, Move, Outcome, Reason, Record, RunResult,
 };

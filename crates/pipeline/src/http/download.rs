@@ -13,7 +13,8 @@ use super::progress::{Partial, PlanEnd};
 use super::range::{ContentRange, Validator};
 use super::sink::{Sealed, Sink};
 use super::stop::{Note, Step, Stop, Target};
-use super::{naming, publish, redact};
+use super::{naming, publish};
+use crate::redact;
 use crate::{FailureClass, Fetched, HostReport, Outcome, PartFile, Reason};
 
 /// From how many bytes on a part is kept for the next try.

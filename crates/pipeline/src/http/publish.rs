@@ -146,8 +146,7 @@ impl Publisher {
             fs::rename(from, to).map_err(io("write"))?;
         } else if !rename_to_free(from, to).map_err(io("write"))? {
             if !is_file_at(to, &file.sha256, file.bytes).map_err(io("read"))? {
-                let source = io::Error::from(io::ErrorKind::AlreadyExists);
-                return Err(io("replace, move it away:")(source));
+                return Err(PublishError::Taken { path: file.path.clone() });
             }
             // The very same file: replacing it changes nothing, and the part is gone.
             fs::rename(from, to).map_err(io("write"))?;

@@ -102,7 +102,7 @@ impl Whole {
 fn url(field: &str, text: &str) -> Result<Url, RecordError> {
     Url::parse(text).map_err(|error| RecordError::BadUrl {
         field: field.to_owned(),
-        url: cut(text),
+        url: cut(&crate::redact::unparsable(text)),
         why: error.to_string(),
     })
 }

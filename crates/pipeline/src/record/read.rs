@@ -7,7 +7,9 @@ use url::Url;
 
 use super::error::{RecordError, cut};
 use super::fields::{Fields, kind, wrong_type};
+use super::stem::short_hash;
 use super::{Expect, Record, identifier, json, openalex};
+use crate::redact;
 
 /// A line that is not a JSON object: a DOI or a URL.
 pub(super) fn plain(line: &str) -> Result<Record, RecordError> {
@@ -15,7 +17,7 @@ pub(super) fn plain(line: &str) -> Result<Record, RecordError> {
         serde_json::json!({ "id": identifier::doi_key(doi), "doi": doi })
     } else if line.contains("://") && !line.starts_with(['"', '[']) {
         let url = bare_url(line)?;
-        serde_json::json!({ "id": url.as_str(), "url": url.as_str() })
+        serde_json::json!({ "id": url_key(&url), "url": url.as_str() })
     } else {
         let value = json::parse(line).map_err(|_| RecordError::Unrecognised { start: cut(line) })?;
         return Err(RecordError::NotAnObject { found: kind(&value) });
@@ -24,9 +26,19 @@ pub(super) fn plain(line: &str) -> Result<Record, RecordError> {
     record(&object, payload)
 }
 
+/// The key of an artifact that is known by its URL alone. Keys are shown, written and put into file names, so one has
+/// no secret in it; a short hash keeps URLs apart that differ in nothing else.
+fn url_key(url: &Url) -> String {
+    let shown = redact::without_secrets(url);
+    if shown == url.as_str() { shown } else { format!("{shown}#{}", short_hash(url.as_str())) }
+}
+
 fn bare_url(line: &str) -> Result<Url, RecordError> {
-    let refuse =
-        |why: &str| RecordError::BadUrl { field: "the line".to_owned(), url: cut(line), why: why.to_owned() };
+    let refuse = |why: &str| RecordError::BadUrl {
+        field: "the line".to_owned(),
+        url: cut(&redact::unparsable(line)),
+        why: why.to_owned(),
+    };
     if line.contains(char::is_whitespace) {
         return Err(refuse("there is white space in it"));
     }

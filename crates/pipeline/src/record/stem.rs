@@ -67,7 +67,7 @@ fn fitted(text: &str, most: usize, key: &str, may_stand: fn(char) -> bool) -> St
         length -= 1;
     }
     name.truncate(length);
-    format!("{name}-{}", tail(key))
+    format!("{name}-{}", short_hash(key))
 }
 
 /// A name that no system gives a meaning of its own: Windows' devices, with or without an extension, and the
@@ -84,13 +84,17 @@ fn unreserved(name: String, record: &Record) -> String {
     };
     let reserved = DEVICES.contains(&first.as_str()) || numbered("com") || numbered("lpt");
     if reserved || first == "manifest" {
-        return format!("_{}-{}", first.chars().take(20).collect::<String>(), tail(&record.artifact_id));
+        return format!(
+            "_{}-{}",
+            first.chars().take(20).collect::<String>(),
+            short_hash(&record.artifact_id)
+        );
     }
     name
 }
 
 /// 48 bits of FNV-1a of the key: enough to keep names apart, and the queue sees to the rest (its paths are unique).
-fn tail(key: &str) -> String {
+pub(super) fn short_hash(key: &str) -> String {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -332,3 +332,17 @@ proptest! {
         check_stem(&read(&object.to_string()).stem());
     }
 }
+
+#[test]
+fn a_bare_url_with_secrets_has_a_key_without_them() {
+    let line = "http://u:SECRETPW@h.example/a.pdf?api_key=TOPKEY";
+    let record = Record::parse_line(line).unwrap().unwrap();
+    for shown in [record.artifact_id.clone(), record.stem()] {
+        assert!(!shown.contains("SECRETPW") && !shown.contains("TOPKEY"), "{shown}");
+    }
+    assert_eq!(record.candidates()[0].as_str(), line, "what is asked for is what was given");
+    let other = Record::parse_line(&line.replace("TOPKEY", "OTHER")).unwrap().unwrap();
+    assert_ne!(record.artifact_id, other.artifact_id);
+    let refused = Record::parse_line("http://u:SECRETPW@h:bad/?key=TOPKEY").unwrap_err().to_string();
+    assert!(!refused.contains("SECRETPW") && !refused.contains("TOPKEY"), "{refused}");
+}

@@ -54,6 +54,27 @@ pub(super) async fn inv_fair_what_is_wanted_is_shared_out(store: &TestStore) {
     assert_eq!(shares.into_iter().collect::<Vec<_>>(), SMALL.map(|small| (small, 4)));
 }
 
+/// A batch that does not divide evenly must not always leave the same lane without.
+pub(super) async fn inv_fair_uneven_batches_reach_every_lane(store: &TestStore) {
+    let worker = store.join("w").await;
+    let lanes = ["a.example", "b.example", "c.example"];
+    for lane in lanes {
+        store.enqueue_many(lane, 40).await;
+    }
+    let mut given: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..6 {
+        let jobs = store.lease(&worker, 4).await;
+        let here = by_lane(&jobs).len();
+        assert_eq!(here, lanes.len(), "each lane gives in each batch of four");
+        for job in jobs {
+            *given.entry(job.place.lane.as_str().to_owned()).or_default() += 1;
+            store.ack(&job).await;
+        }
+    }
+    let (least, most) = (given.values().min().unwrap(), given.values().max().unwrap());
+    assert!(most - least <= 1, "what remains of a batch goes round as well: {given:?}");
+}
+
 pub(super) async fn inv_fair_what_one_lane_cannot_give_others_do(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_many("a.example", 2).await;

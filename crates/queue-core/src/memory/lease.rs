@@ -92,13 +92,10 @@ impl Model {
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
         let lanes = self.turns.open(class, self.now, wanted);
-        let mut left = wanted;
-        for (visited, lane) in lanes.iter().enumerate() {
-            let quantum = left.div_ceil(lanes.len() - visited).max(1).min(left);
-            if quantum == 0 {
-                break;
-            }
-            left -= self.visit(request, lane, class, quantum, jobs)?;
+        // Rounded down: what remains is handed out by the next pass, and the lane that gets it goes to the back.
+        let quantum = (wanted / lanes.len().max(1)).max(1);
+        for lane in &lanes {
+            self.visit(request, lane, class, quantum, jobs)?;
         }
         Ok(())
     }

@@ -244,7 +244,8 @@ async fn take(
         if visits.is_empty() {
             return Ok(());
         }
-        let quantum = wanted.div_ceil(visits.len());
+        // Rounded down, so that the last lanes of the pass are not left without: what remains is the next pass'.
+        let quantum = (wanted / visits.len()).max(1);
         let chosen = choose(tx, request, class, quantum, wanted, &mut visits).await?;
         write(tx, request, class, &chosen, &visits).await?;
         wanted -= chosen.len();

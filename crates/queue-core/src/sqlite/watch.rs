@@ -34,9 +34,10 @@ impl Foreign {
         if data_version == self.data_version {
             return Ok(None);
         }
-        self.data_version = data_version;
         let epoch: i64 =
             sqlx::query_scalar("SELECT epoch FROM tally").fetch_one(&mut self.conn).await.map_err(failed)?;
+        // Only now: whoever is dropped between the two reads has not noticed anything.
+        self.data_version = data_version;
         Ok(Some(Epoch(epoch.cast_unsigned())))
     }
 }

@@ -22,7 +22,7 @@ const SECRET_PARAMETERS: &[&str] = &[
 const SECRET_PREFIXES: &[&str] = &["x-amz-", "x-goog-", "x-ms-"];
 
 /// The URL without user info and fragment, and with the values of secret query parameters replaced.
-pub(super) fn without_secrets(url: &Url) -> String {
+pub(crate) fn without_secrets(url: &Url) -> String {
     let mut clean = stripped(url);
     let secret = |name: &str| {
         let name = name.to_lowercase();
@@ -44,7 +44,8 @@ pub(super) fn without_secrets(url: &Url) -> String {
 }
 
 /// The URL without user info, query and fragment, for events.
-pub(super) fn bare(url: &Url) -> String {
+#[cfg(feature = "http")]
+pub(crate) fn bare(url: &Url) -> String {
     let mut clean = stripped(url);
     clean.set_query(None);
     clean.into()
@@ -57,6 +58,15 @@ fn stripped(url: &Url) -> Url {
     let _ = clean.set_username("");
     let _ = clean.set_password(None);
     clean
+}
+
+/// A text that should have been a URL, without what stands where one has its user info.
+pub(crate) fn unparsable(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let rest = authority.rfind('@').map_or(rest, |at| &rest[at + 1..]);
+    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+    format!("{scheme}://{rest}")
 }
 
 #[cfg(test)]
@@ -75,6 +85,13 @@ mod tests {
         check("https://a.example/?X-Amz-Signature=1&b", "https://a.example/?X-Amz-Signature=REDACTED&b=");
         check("https://a.example/?email=a%40b", "https://a.example/?email=REDACTED");
         check("https://a.example/?monkey=1", "https://a.example/?monkey=1");
+    }
+
+    #[test]
+    fn what_is_no_url_shows_no_secrets_either() {
+        assert_eq!(unparsable("s://u:p@h:bad/x?key=1"), "s://h:bad/x");
+        assert_eq!(unparsable("http://u:p@x@h:bad"), "http://h:bad");
+        assert_eq!(unparsable("not a url"), "not a url");
     }
 
     #[test]
