@@ -51,3 +51,36 @@ async fn inv_pace_holds_over_processes_and_a_restart() {
     let report = stage.origin.host_report("paced");
     assert!(report.windows.iter().all(|window| window.peak <= 5), "{:?}", report.windows);
 }
+
+/// INV-WHOLE-FILE: two queues that share an output folder and a file's name both get their file, each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_whole_file_two_queues_share_a_folder_and_a_name() {
+    let stage = Stage::new([HostConfig::new("a").behaving(Behaviour::answering(Answer::after_ms(50)))]).await;
+    let mut programs = Vec::new();
+    for queue in ["one", "two"] {
+        let records: Vec<_> = (0..6)
+            .map(|job| {
+                let mut record = stage.record(&format!("{queue}{job}"), "a", &format!("/{queue}{job}"));
+                record["base_stem"] = format!("same{job}").into();
+                record
+            })
+            .collect();
+        let list = stage.write(&format!("{queue}.jsonl"), &records);
+        let path = format!("state/{queue}.sqlite");
+        let _ = stage.run(&["queue", "--queue", &path, "import", &list]).await.expect_code(0);
+        programs.push(stage.start_run(&["--queue", &path, "--drain", "--retry-backoff", "0s"]));
+    }
+    for program in programs {
+        let _ = program.finish().await.expect_code(0);
+    }
+    let manifest = stage.manifest();
+    let mut digests: Vec<&str> = manifest.iter().filter_map(|line| line["sha256"].as_str()).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!((manifest.len(), digests.len()), (12, 12), "a line and a file of its own for each");
+    for line in &manifest {
+        let bytes = std::fs::read(stage.output().join(line["path"].as_str().unwrap())).unwrap();
+        assert_eq!(bytes.len() as u64, line["bytes"].as_u64().unwrap());
+    }
+    assert_eq!(stage.parts(), Vec::<std::path::PathBuf>::new());
+}

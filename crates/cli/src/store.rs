@@ -17,6 +17,8 @@ pub(crate) struct Store {
     pub(crate) queue: Arc<dyn WorkQueue>,
     /// For operators' acts.
     pub(crate) admin: Arc<dyn QueueAdmin>,
+    /// What tells its jobs from another queue's.
+    pub(crate) id: String,
     /// How hosts become lanes in it.
     pub(crate) keying: Keying,
 }
@@ -34,6 +36,7 @@ impl Store {
         let queue = SqliteQueue::open(options, clock).await?;
         Ok(Self {
             path: global.queue.clone(),
+            id: queue.id().to_owned(),
             queue: Arc::new(queue.clone()),
             admin: Arc::new(queue),
             keying,

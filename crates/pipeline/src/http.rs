@@ -86,7 +86,11 @@ impl HttpPipeline {
     }
 
     fn with_lookup(options: HttpOptions, lookup: Arc<dyn Lookup>) -> Result<Self, SetupError> {
-        let store = Arc::new(Store::open(&options.output_dir, options.manifest.as_deref())?);
+        let mut store = Store::open(&options.output_dir, options.manifest.as_deref())?;
+        if let Some(queue) = &options.queue_id {
+            store = store.for_queue(queue)?;
+        }
+        let store = Arc::new(store);
         let client = Client::new(&options, lookup)?;
         let run_id = options.run_id.clone().unwrap_or_else(store::random_id);
         let publisher = Arc::new(Publisher::new(Arc::clone(&store), run_id));

@@ -62,7 +62,7 @@ pub(crate) async fn run(
     if args.drain && stats.counts.total() == 0 {
         return nothing_to_do(&store, &args, &stats, console, exit);
     }
-    let http = HttpPipeline::new(settings::http(&args)).context("the run cannot start")?;
+    let http = HttpPipeline::new(settings::http(&args, &store.id)).context("the run cannot start")?;
     let files = StoreId(http.store_id().to_owned());
     // A run that was killed between a settlement and the file's final name has left that to this one.
     let unpublished = store.admin.unpublished(&files, JobPage { after: None, limit: 1 }).await?;
@@ -98,7 +98,9 @@ pub(crate) async fn run(
     };
     if ended.unpublished > 0 {
         let files = number_of(ended.unpublished, "finished file has", "finished files have");
-        console.warn(&format!("{files} no final name yet; the next run gives it"));
+        console
+            .warn(&format!("{files} no final name or no line in the manifest yet; the next run tries again"));
+        exit = exit.or(Exit::Remains);
     }
     if let Some(dropped) = attempts.map(|attempts| attempts.finish()).filter(|dropped| *dropped > 0) {
         console.warn(&format!(

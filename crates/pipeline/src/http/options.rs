@@ -44,6 +44,8 @@ pub struct HttpOptions {
     pub max_bytes: u64,
     /// How many redirects are followed from one plan. Default: 10.
     pub max_redirects: u32,
+    /// Whose jobs are fetched: keeps the parts of queues apart that share an output folder. Default: nobody's.
+    pub queue_id: Option<String>,
     /// What the manifest's lines name as their run. Default: a random id.
     pub run_id: Option<String>,
     /// Headers for certain hosts, such as API keys. Default: none.
@@ -71,6 +73,7 @@ impl Default for HttpOptions {
             whole_timeout: Duration::from_hours(1),
             max_bytes: 2 << 30,
             max_redirects: 10,
+            queue_id: None,
             run_id: None,
             headers: SecretHeaders::default(),
             proxies_from_environment: true,

@@ -121,6 +121,22 @@ mod tests {
     }
 
     #[test]
+    fn queues_that_share_a_folder_keep_their_parts_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) =
+            (store(&folder).for_queue("a1").unwrap(), store(&folder).for_queue("b2").unwrap());
+        let committed = claim(&ours, 1, 1).unwrap();
+        let path = ours.parts().join(&committed.name);
+        std::fs::write(&path, "whole").unwrap();
+        drop(committed);
+        // The other queue's job of the same number begins, and ends.
+        drop(claim(&theirs, 1, 1).unwrap());
+        remove_leftovers(&theirs, |job| job == 1).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        assert_eq!(ours.full(&ours.part_path("1.part")).unwrap(), path);
+    }
+
+    #[test]
     fn a_part_that_is_held_is_left_to_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder);

@@ -172,7 +172,7 @@ impl Sink {
             }
             part.sync()?;
             let claim = part.open.ok_or_else(lost)?;
-            Ok(Sealed::Whole { file: Arc::new(claim.file), part: Store::part_path(&claim.name), sha256 })
+            Ok(Sealed::Whole { file: Arc::new(claim.file), part: part.store.part_path(&claim.name), sha256 })
         });
         sealed.await.map_err(io::Error::other)?
     }

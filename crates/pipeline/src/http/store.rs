@@ -18,6 +18,8 @@ pub(super) struct Store {
     root: PathBuf,
     manifest: PathBuf,
     id: String,
+    /// Of the parts, relative to the root.
+    parts: PathBuf,
 }
 
 impl Store {
@@ -37,7 +39,18 @@ impl Store {
                 .map_err(|error| SetupError::output("find the manifest", path, error))?,
             None => root.join("manifest.jsonl"),
         };
-        Ok(Self { root, manifest, id })
+        Ok(Self { root, manifest, id, parts: Path::new(OWN_FOLDER).join("parts") })
+    }
+
+    /// The same folder with parts of a queue's own: jobs are numbered by their queue, so two queues that share a folder
+    /// would otherwise take each other's parts for leftovers of their own.
+    pub(super) fn for_queue(mut self, queue: &str) -> Result<Self, SetupError> {
+        let name: String = queue.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+        self.parts.push(name);
+        let parts = self.parts();
+        fs::create_dir_all(&parts)
+            .map_err(|error| SetupError::output("create the output folder", &parts, error))?;
+        Ok(self)
     }
 
     /// A random id that was given to the folder when it was first used.
@@ -55,12 +68,12 @@ impl Store {
 
     /// The folder of the parts: within the output folder, so that a rename never crosses file systems.
     pub(super) fn parts(&self) -> PathBuf {
-        self.root.join(OWN_FOLDER).join("parts")
+        self.root.join(&self.parts)
     }
 
     /// The path of a part relative to the folder, as outcomes and checkpoints carry it.
-    pub(super) fn part_path(name: &str) -> PathBuf {
-        Path::new(OWN_FOLDER).join("parts").join(name)
+    pub(super) fn part_path(&self, name: &str) -> PathBuf {
+        self.parts.join(name)
     }
 
     /// The full path of something in the folder. Refuses paths that lead out of it: they come from a database.

@@ -74,6 +74,7 @@ impl SqliteOptions {
 /// What all clones of a handle share.
 #[derive(Debug)]
 pub(super) struct Inner {
+    pub(super) id: String,
     pub(super) writer: Writer,
     pub(super) anchor: Arc<Anchor>,
     pub(super) locks: Arc<Locks>,
@@ -114,15 +115,16 @@ impl SqliteQueue {
         let locks = Arc::new(Locks::open(path)?);
         let connect = connect_options(&options);
         let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
-        let anchor = {
+        let (id, anchor) = {
             let _turn = locks.write_turn().await?;
             assert_wal(&mut conn, path).await?;
             migrate(&mut conn, path).await?;
             let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
             agree_on_keying(&mut tx, &options.keying).await?;
+            let id = identity(&mut tx).await?;
             let anchor = Anchor::establish(&mut tx, clock).await?;
             tx.commit().await.map_err(failed)?;
-            Arc::new(anchor)
+            (id, Arc::new(anchor))
         };
         // A writer that copies the log back by itself would do so on the path of a reply.
         sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut conn).await.map_err(failed)?;
@@ -140,6 +142,7 @@ impl SqliteQueue {
             log: log_path(path),
         });
         let inner = Inner {
+            id,
             writer,
             anchor,
             locks,
@@ -149,6 +152,12 @@ impl SqliteQueue {
             liveness: super::workers::Liveness::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A random id that the queue was given when it was made, 16 hexadecimal digits: what tells its jobs' numbers from
+    /// another queue's.
+    pub fn id(&self) -> &str {
+        &self.inner.id
     }
 }
 
@@ -216,6 +225,15 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
         sqlx::query(statement).execute(&mut *tx).await.map_err(failed)?;
     }
     tx.commit().await.map_err(failed)
+}
+
+async fn identity(conn: &mut SqliteConnection) -> Result<String> {
+    sqlx::query("INSERT INTO meta (key, value) VALUES ('id', ?) ON CONFLICT (key) DO NOTHING")
+        .bind(format!("{:016x}", fastrand::u64(..)))
+        .execute(&mut *conn)
+        .await
+        .map_err(failed)?;
+    sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id'").fetch_one(conn).await.map_err(failed)
 }
 
 async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<()> {

@@ -67,9 +67,10 @@ pub(super) fn orchestrator(
 }
 
 /// The settings of the download.
-pub(super) fn http(args: &RunArgs) -> HttpOptions {
+pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
     HttpOptions {
         output_dir: args.output_dir.clone(),
+        queue_id: Some(queue.to_owned()),
         layout: match args.layout {
             Layout::Flat => longhaul_pipeline::Layout::Flat,
             Layout::Sharded => longhaul_pipeline::Layout::Sharded,
