@@ -4,6 +4,7 @@
 //! Nothing here is part of longhaul itself: no crate depends on xtask.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people who read a terminal")]
 
+mod bench;
 mod counts;
 mod demo;
 mod deny;
@@ -44,6 +45,8 @@ enum Task {
     Docs,
     /// The proofs that are too long for every change, as a release build
     Prove(prove::Args),
+    /// Speed and memory, beside the raw floor of the same store
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(args) => return Ok(test::run(&args)),
         Task::Prove(args) => return prove::run(&args),
         Task::Demo => demo::run()?,
+        Task::Bench(args) => bench::run(&args)?,
         Task::Lint => lint::run()?,
         Task::Tidy => tidy::run()?,
         Task::Deny => deny::run()?,
