@@ -285,7 +285,10 @@ cases! {
     }
     publishing {
         everything_that_ended_is_to_be_published_once,
-        each_store_publishes_its_own_and_what_has_no_file,
+        each_store_publishes_what_its_own_processes_ended,
+        what_a_process_without_a_store_ended_needs_no_publishing,
+        what_the_sweep_ended_is_published_by_the_store_that_swept,
+        what_an_operator_ended_is_published_by_whoever_finds_it_first,
         a_new_end_is_to_be_published_again,
     }
     cooldowns {

@@ -83,7 +83,9 @@ impl Dispatcher {
         } else if state == JobState::Done {
             self.faults.succeeded();
         }
-        match finished.ended(state, self.shared.wall_ms()) {
+        let ended = finished.ended(state, self.shared.wall_ms());
+        // Without a store and a file nothing is to be published, and the queue knows that already.
+        match ended.filter(|ended| self.store.is_some() || ended.has_file()) {
             Some(ended) => {
                 self.shared.registry.publishing(token);
                 // The receiver lives until the sender is dropped.

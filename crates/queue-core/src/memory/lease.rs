@@ -28,7 +28,7 @@ enum Eligible {
 
 impl Model {
     pub(super) fn lease(&mut self, request: &LeaseRequest) -> Result<LeaseBatch> {
-        self.sweep(request.max_losses)?;
+        self.sweep(&request.worker, request.max_losses)?;
         let mut jobs = self.repeated(request);
         if jobs.is_empty() && self.paused_until().is_none() {
             if let Some(worker) = self.workers.get_mut(&request.worker) {

@@ -16,8 +16,15 @@ impl Model {
         let throttles = job.row.throttles;
         let is_charged = self.has_served_since(job.leased_at, settlement);
         let (now, verdict) = (self.now, &settlement.verdict);
+        let worker = job.row.worker.as_ref().and_then(|worker| self.workers.get(worker));
+        let store = worker.and_then(|worker| worker.info.store.clone());
         let state = self.transition(token.job, verdict.event(), reason(verdict), |job| {
+            if job.row.state.is_terminal() {
+                job.row.store = store;
+            }
             fill(job, verdict, now);
+            // A process without a store has nothing to publish.
+            job.row.published = job.row.state.is_terminal() && job.row.store.is_none();
             // The transition charged it; a lane that was quiet to all is no fault of the job.
             if matches!(verdict, Verdict::Throttled { .. }) && !is_charged {
                 job.row.throttles = throttles;

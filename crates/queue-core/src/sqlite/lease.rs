@@ -54,7 +54,7 @@ impl Inner {
 pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Leased> {
     let mut opening = opening(tx, request).await?;
     if opening.first_expiry.is_some_and(|at| at <= tx.now) {
-        workers::sweep(tx, request.max_losses).await?;
+        workers::sweep(tx, &request.worker, request.max_losses).await?;
         opening = self::opening(tx, request).await?;
     }
     let mut jobs = Vec::new();

@@ -44,6 +44,7 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Resul
             continue;
         }
         let Some(mut row) = held.get(&id).cloned() else { continue };
+        row.store = row.worker_store.take();
         fill(&mut row, &settlement.verdict, tx.now);
         row.unserved = !served.contains(&id);
         let event = settlement.verdict.event();
@@ -149,7 +150,8 @@ struct Known {
 const KNOWN: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value;",
+    ", w.store AS worker_store FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value
+     LEFT JOIN workers w ON w.id = j.worker_id;",
     "SELECT q.value AS lane, ",
     lane_columns!(),
     " FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value;",
