@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use longhaul_origin::{Answer, Behaviour, Fault, FaultRule, HostConfig, Shape};
 use longhaul_queue_core::{
-    JobState, LaneRules, LeaseRequest, RequestNumber, Settlement, Verdict, WorkQueue as _, WorkQueueExt as _,
-    WorkerId, WorkerInfo,
+    JobState, LaneRules, LeaseRequest, RequestNumber, Settlement, StoreId, Verdict, WorkQueue as _,
+    WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use longhaul_tests::{Stage, size};
 
@@ -63,7 +63,17 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
     let records = [stage.record("a", "host", "/a.pdf")];
     stage.import(&records).await;
     let queue = stage.queue().await;
-    let worker = WorkerInfo { id: WorkerId::random(), host: "here".into(), pid: 1, version: "test".into() };
+    let own = stage.output().join(".longhaul");
+    std::fs::create_dir_all(&own).unwrap();
+    let files = "5e".repeat(16);
+    std::fs::write(own.join("store"), &files).unwrap();
+    let worker = WorkerInfo {
+        id: WorkerId::random(),
+        host: "here".into(),
+        pid: 1,
+        version: "test".into(),
+        store: Some(StoreId(files)),
+    };
     queue.join(&worker, Duration::from_mins(1)).await.unwrap();
     let request = LeaseRequest {
         worker: worker.id.clone(),

@@ -44,7 +44,8 @@ pub(crate) struct Dispatcher {
     shared: Arc<Shared>,
     config: OrchestratorConfig,
     worker: Arc<Worker>,
-    store: StoreId,
+    /// Where files belong to; `None` for work without files.
+    store: Option<StoreId>,
     began: Duration,
     phase: Phase,
     tally: Tally,
@@ -121,8 +122,6 @@ impl Dispatcher {
         let health = Arc::new(PublisherHealth::default());
         let mut publishing = JoinSet::new();
         publishing.spawn(publish_all(Arc::clone(&shared), Arc::clone(&health), inbox));
-        // Outcomes without a file belong to no store; the empty id lists just those.
-        let store = store.unwrap_or_else(|| StoreId(String::new()));
         let mut recovery = JoinSet::new();
         // Beside the dispatcher: what a crash left must not delay what can start now.
         recovery.spawn(recover(Arc::clone(&shared), store.clone()));

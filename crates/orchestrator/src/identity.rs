@@ -1,14 +1,15 @@
 //! Who this process is to the queue.
 
-use longhaul_queue_core::{WorkerId, WorkerInfo};
+use longhaul_queue_core::{StoreId, WorkerId, WorkerInfo};
 
-/// A process with a fresh random id.
-pub(crate) fn this_process() -> WorkerInfo {
+/// A process with a fresh random id, whose files belong to `store`.
+pub(crate) fn this_process(store: Option<StoreId>) -> WorkerInfo {
     WorkerInfo {
         id: WorkerId::random(),
         host: host_name(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        store,
     }
 }
 

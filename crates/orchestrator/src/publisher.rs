@@ -133,7 +133,7 @@ pub(crate) async fn publish(shared: &Shared, batch: Vec<Ended>) -> Published {
 }
 
 /// Tells the queue. If it does not take it, the next start publishes them again, which changes nothing.
-async fn mark(shared: &Shared, ids: &[JobId]) {
+pub(crate) async fn mark(shared: &Shared, ids: &[JobId]) {
     if ids.is_empty() {
         return;
     }

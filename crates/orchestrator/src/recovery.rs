@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhaul_events::Event;
-use longhaul_queue_core::{JobPage, JobRecord, JobState, StoreId};
+use longhaul_queue_core::{JobId, JobPage, JobRecord, JobState, StoreId};
 use longhaul_worker::ended_from_record;
 
-use crate::publisher::publish;
+use crate::publisher::{mark, publish};
 use crate::shared::Shared;
 
 /// So many rows are read and published at a time (INV-BOUNDED).
@@ -23,7 +23,12 @@ pub(crate) struct Recovered {
 }
 
 /// Goes once through what is unpublished in `store`. Jobs of this very run are left to its publisher.
-pub(crate) async fn recover(shared: Arc<Shared>, store: StoreId) -> Recovered {
+///
+/// A run without a store hears in this way of jobs that no process ended, and has nothing to publish of them.
+pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Recovered {
+    let has_store = store.is_some();
+    // The empty id is nobody's, so it lists just what no process ended.
+    let store = store.unwrap_or_else(|| StoreId(String::new()));
     let mut recovered = Recovered::default();
     let mut after = None;
     loop {
@@ -51,7 +56,10 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: StoreId) -> Recovered {
                 }
             }
         }
-        if !batch.is_empty() {
+        if !has_store {
+            let ids: Vec<JobId> = batch.iter().map(|ended| JobId(ended.number)).collect();
+            mark(&shared, &ids).await;
+        } else if !batch.is_empty() {
             let published = publish(&shared, batch).await;
             recovered.requeued += published.requeued;
             recovered.left += published.again.len() as u64;

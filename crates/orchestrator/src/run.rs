@@ -33,7 +33,8 @@ pub struct Parts {
     pub observer: Arc<dyn Observer>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where the pipeline's files belong to; `None` for work without files.
+    /// Where the pipeline's files belong to; `None` for work without files. Then nothing is published, and
+    /// [`Pipeline::publish`] is not called: the queue counts what this run ends as published at once.
     pub store: Option<StoreId>,
 }
 
@@ -83,7 +84,7 @@ impl Orchestrator {
     /// If the configuration cannot be, or the queue cannot be joined; nothing has been started then.
     pub async fn start(config: OrchestratorConfig, parts: Parts) -> Result<RunHandle> {
         config.validate()?;
-        let info = identity::this_process();
+        let info = identity::this_process(parts.store.clone());
         let shared = Arc::new(Shared {
             queue: parts.queue,
             admin: parts.admin,

@@ -87,7 +87,8 @@ pub trait Pipeline: Debug + Send + Sync + 'static {
     async fn run(&self, job: &Job, context: &dyn Context) -> RunResult;
 
     /// Makes ended tries visible: final names, manifest lines. Called after the queue has recorded them, and again
-    /// after a crash (`recovered`), so it is idempotent for each. One answer for each, in order.
+    /// after a crash (`recovered`), so it is idempotent for each. One answer for each, in order. A run of work without
+    /// files (it has no store) never calls it.
     async fn publish(&self, ended: &[Ended]) -> Vec<Result<(), PublishError>>;
 
     /// The queue did not record this outcome: whatever it holds outside memory is thrown away. Idempotent.

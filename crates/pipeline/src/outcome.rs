@@ -170,6 +170,13 @@ pub struct Ended {
     pub recovered: bool,
 }
 
+impl Ended {
+    /// Whether a file waits for its final name.
+    pub fn has_file(&self) -> bool {
+        self.fetched.as_ref().is_some_and(|fetched| fetched.file.is_some())
+    }
+}
+
 /// The states in which a job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

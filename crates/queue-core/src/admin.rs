@@ -51,6 +51,8 @@ pub struct WorkerRow {
     pub pid: u32,
     /// Its program's version.
     pub version: String,
+    /// Where its files and manifest lines go.
+    pub store: Option<StoreId>,
     /// When it joined.
     pub started_at: Timestamp,
     /// Until when it is taken to be alive.
@@ -163,7 +165,9 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     /// Closes a lane for `length` from now, unless it is closed for longer already.
     async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()>;
 
-    /// Ended jobs whose outcome belongs to `store` (or to none) and is not published yet, by number.
+    /// Ended jobs whose end is not published yet and that `store` publishes, by number: those that its own processes
+    /// ended or swept, and those that no process ended (an operator cancelled them), which whoever finds them first
+    /// publishes.
     async fn unpublished(&self, store: &StoreId, page: JobPage) -> Result<Vec<JobRecord>>;
 
     /// Releases whatever `worker` holds beyond `held`, charging nothing; returns how many.

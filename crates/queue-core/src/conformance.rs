@@ -188,6 +188,7 @@ cases! {
         the_highest_class_goes_first,
         inv_fair_every_class_moves,
         inv_fair_every_class_moves_in_large_batches_too,
+        inv_fair_no_class_between_the_highest_and_the_lowest_starves,
         asking_for_many_does_not_favour_the_lowest_class,
     }
     slots {
@@ -285,7 +286,10 @@ cases! {
     }
     publishing {
         everything_that_ended_is_to_be_published_once,
-        each_store_publishes_its_own_and_what_has_no_file,
+        each_store_publishes_what_its_own_processes_ended,
+        what_a_process_without_a_store_ended_needs_no_publishing,
+        what_the_sweep_ended_is_published_by_the_store_that_swept,
+        what_an_operator_ended_is_published_by_whoever_finds_it_first,
         a_new_end_is_to_be_published_again,
     }
     cooldowns {
@@ -296,6 +300,7 @@ cases! {
         no_host_closes_its_lane_for_more_than_a_day,
         without_a_time_the_penalty_box_decides_and_doubles,
         five_failures_in_a_row_are_a_strike,
+        a_settlement_says_which_lanes_it_closed,
         an_answer_between_failures_forgives_them,
         inv_attempts_a_throttling_is_charged_if_the_lane_served_others,
         work_without_a_host_cannot_be_throttled,
@@ -308,6 +313,9 @@ cases! {
         after_64_answers_a_lane_gives_what_is_configured,
         answers_during_the_closure_do_not_widen,
         a_strike_narrows_the_lane_as_well,
+        inv_cooldown_a_failure_after_the_closure_closes_again,
+        a_lane_that_answers_again_is_not_closed_by_one_failure,
+        failures_during_the_closure_do_not_prolong_it,
         a_wider_lane_is_leased_from_though_no_slot_was_freed,
     }
     pauses {

@@ -149,13 +149,13 @@ pub struct JobRecord {
     pub last_error: Option<String>,
     /// What its settlement recorded, a JSON text.
     pub outcome: Option<String>,
-    /// The store that the file belongs to.
+    /// The store that its end is published in: its file's, or that of the process that ended it.
     pub store: Option<StoreId>,
     /// The file, relative to its store.
     pub path: Option<String>,
     /// The file's SHA-256, in hexadecimal.
     pub sha256: Option<String>,
-    /// Whether what the settlement recorded was published.
+    /// Whether what the settlement recorded was published, or never has to be: the process that ended it has no store.
     pub published: bool,
     /// When it was enqueued.
     pub created_at: Timestamp,

@@ -17,7 +17,7 @@ pub enum LaneReport {
         lane: Lane,
     },
     /// It did not (5xx, reset, timeout): five in a row are a strike, and close the lane as a throttling without
-    /// `retry_after` does.
+    /// `retry_after` does. So is a single one in a lane that was closed and has answered fewer than four times since.
     Failed {
         /// The lane that failed.
         lane: Lane,
@@ -44,6 +44,17 @@ impl LaneReport {
             | LaneReport::Throttled { lane, .. } => lane,
         }
     }
+}
+
+/// A lane that settlements closed, or closed for longer than it was: a host asked for quiet, or failed too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneClosure {
+    /// The host key.
+    pub lane: Lane,
+    /// For how long from the commit on.
+    pub length: Duration,
+    /// What the host did, for people.
+    pub cause: String,
 }
 
 /// A lane as an operator sees it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhaul_limiter::LaneRules;
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, LeaseToken, LeasedJob, Place, RequestNumber, WorkerId};
+use crate::{Epoch, LeaseToken, LeasedJob, Place, RequestNumber, StoreId, WorkerId};
 
 /// A worker process, as it introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct WorkerInfo {
     pub pid: u32,
     /// The program's version.
     pub version: String,
+    /// Where its files and manifest lines go; `None` for work without files, of which nothing is to be published.
+    pub store: Option<StoreId>,
 }
 
 /// A wish for jobs.

@@ -47,7 +47,8 @@ pub trait WorkQueue: Debug + Send + Sync + 'static {
     /// Stores what the next try should know, while the job is held. False if the lease is lost.
     async fn checkpoint(&self, token: &LeaseToken, checkpoint: &str) -> Result<bool>;
 
-    /// Ends tries and, in the same commit, leases for the slots that became free.
+    /// Ends tries and, in the same commit, leases for the slots that became free. A job that ends belongs to its file's
+    /// store, else to that of its process; if that has none there is nothing to publish, and it counts as published.
     async fn settle(&self, settlements: &[Settlement], then: Option<&LeaseRequest>) -> Result<Settled>;
 
     /// Marks that what these finished jobs recorded has been published. Idempotent.

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use longhaul_limiter::{Clock as _, ManualClock};
 use longhaul_queue_core::{
-    Answer, ArtifactId, Enqueued, Epoch, ErrorKind, Keying, Lane, LaneReport, LaneRules, LeaseRequest,
-    NewJob, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions, SqliteQueue, Verdict,
-    WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
+    Answer, ArtifactId, Enqueued, Epoch, ErrorKind, JobPage, JobRecord, Keying, Lane, LaneReport, LaneRules,
+    LeaseRequest, NewJob, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions,
+    SqliteQueue, StoreId, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
@@ -48,7 +48,7 @@ fn job(id: &str, lane: &str) -> NewJob {
 }
 
 fn worker(id: &str) -> WorkerInfo {
-    WorkerInfo { id: WorkerId::from_text(id), host: "here".into(), pid: 1, version: "0".into() }
+    WorkerInfo { id: WorkerId::from_text(id), host: "here".into(), pid: 1, version: "0".into(), store: None }
 }
 
 fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
@@ -149,6 +149,49 @@ async fn another_keying_is_refused() {
     let options = SqliteOptions::new(fixture.path()).keying(keying);
     let error = SqliteQueue::open(options, Arc::new(fixture.clock.clone())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+/// What is in a queue of version 1, work in the hands of a dead process too, is there afterwards and goes on.
+#[tokio::test]
+async fn a_queue_of_version_1_is_migrated_and_goes_on() {
+    let fixture = Fixture::new();
+    let mut conn = fixture.raw().await;
+    sqlx::raw_sql(include_str!("fixtures/queue_v1.sql")).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let queue = fixture.open().await;
+    assert_eq!(queue.id(), "0123456789abcdef");
+    assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new());
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.counts.queued, stats.counts.in_progress, stats.counts.total()), (2, 1, 5));
+    assert_eq!(stats.lanes_cooling, 1);
+    // What version 1 did not say whose it was is published by whoever finds it, as it was then.
+    let one = StoreId("one".to_owned());
+    let page = JobPage { after: None, limit: 10 };
+    let names = |jobs: Vec<JobRecord>| -> Vec<String> {
+        jobs.into_iter().map(|job| job.artifact_id.to_string()).collect()
+    };
+    assert_eq!(names(queue.unpublished(&one, page).await.unwrap()), ["done", "skipped"]);
+
+    queue.join(&WorkerInfo { store: Some(one.clone()), ..worker("new") }, TTL).await.unwrap();
+    let given = queue.lease(&request("new", 1, 10)).await.unwrap().jobs;
+    let given: Vec<_> = given.iter().map(|job| (job.artifact_id.as_str(), job.losses, job.token)).collect();
+    assert_eq!(
+        given.iter().map(|(name, losses, _)| (*name, *losses)).collect::<Vec<_>>(),
+        [("queued", 0), ("held", 1)]
+    );
+    for (_, _, token) in &given {
+        let verdict = Verdict::Skipped { reason: "gone".into(), outcome: "{}".into(), detail: String::new() };
+        let settled = queue.settle_one(Settlement::new(*token, verdict)).await.unwrap();
+        assert!(matches!(settled, Answer::Recorded(_)));
+    }
+    let two = StoreId("two".to_owned());
+    assert_eq!(names(queue.unpublished(&two, page).await.unwrap()), ["skipped"]);
+    assert_eq!(names(queue.unpublished(&one, page).await.unwrap()), ["queued", "held", "done", "skipped"]);
+    drop(queue);
+    let version: i64 =
+        sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut fixture.raw().await).await.unwrap();
+    assert_eq!(version, 2);
+    let _ = fixture.open().await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use longhaul_events::Event;
 use longhaul_limiter::{Clock, LaneRules};
 use longhaul_orchestrator::RunEnd;
 use longhaul_queue_core::{
-    LeaseRequest, NewJob, QueueAdmin, RequestNumber, WorkQueue, WorkQueueExt, WorkerId, WorkerInfo,
+    LeaseRequest, NewJob, QueueAdmin, RequestNumber, StoreId, WorkQueue, WorkQueueExt, WorkerId, WorkerInfo,
 };
 
 use crate::flaky::Flaky;
@@ -35,7 +35,13 @@ pub(crate) fn lease_of(worker: &WorkerInfo, number: i64) -> LeaseRequest {
 }
 
 pub(crate) fn other_process() -> WorkerInfo {
-    WorkerInfo { id: WorkerId::from_text("other"), host: "elsewhere".into(), pid: 1, version: "0".into() }
+    WorkerInfo {
+        id: WorkerId::from_text("other"),
+        host: "elsewhere".into(),
+        pid: 1,
+        version: "0".into(),
+        store: Some(StoreId("store-1".into())),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhaul_events::Event;
 use longhaul_pipeline::PublishError;
-use longhaul_queue_core::{JobState, LeaseRequest, StoreId, StoredFile, WorkQueue, WorkQueueExt};
+use longhaul_queue_core::{JobState, LeaseRequest, StoreId, StoredFile, WorkQueue, WorkQueueExt, WorkerInfo};
 
 use crate::draining::{lease_of, other_process};
 use crate::support::{Bench, done, end_of, fetched, with_file};
@@ -136,5 +136,43 @@ async fn a_job_that_the_store_ended_is_published_at_the_end_of_a_drain() {
     let published = bench.pipeline.published.lock().unwrap().clone();
     assert_eq!(published.len(), 1);
     assert_eq!(published[0].reason, "lease-lost");
+    bench.assert_tidy().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_store_ended_is_left_to_it() {
+    let bench = quick();
+    bench.enqueue("", 1).await;
+    let other = WorkerInfo { store: Some(StoreId("store-2".into())), ..other_process() };
+    bench.queue.join(&other, Duration::from_secs(10)).await.unwrap();
+    let leased = bench.queue.lease(&lease_of(&other, 1)).await.unwrap().jobs.remove(0);
+    bench.queue.ack(leased.token, "{}", None).await.unwrap();
+    bench.queue.leave(&other.id).await.unwrap();
+    let _ = bench.run().await;
+    assert!(bench.pipeline.published.lock().unwrap().is_empty());
+    assert!(!bench.record("a0").await.published);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_without_files_has_nothing_to_publish() {
+    let mut bench = Bench::new(|_job, _context| Box::pin(async { done() }));
+    bench.store = None;
+    bench.config.max_losses = 1;
+    bench.enqueue("", 3).await;
+    let other = WorkerInfo { store: None, ..other_process() };
+    bench.queue.join(&other, Duration::from_secs(10)).await.unwrap();
+    let request = LeaseRequest { max_losses: 1, ..lease_of(&other, 1) };
+    assert_eq!(bench.queue.lease(&request).await.unwrap().jobs.len(), 1);
+    let summary = bench.run().await;
+    assert_eq!((summary.count("done"), summary.unpublished), (2, 0));
+    assert!(bench.pipeline.published.lock().unwrap().is_empty(), "the pipeline is not asked");
+    let events = bench.rest_of_events();
+    let marked = events.iter().filter(|event| matches!(event, Event::Published { .. })).count();
+    assert_eq!(marked, 1, "only what no process ended is marked by a write of its own");
+    let told = events.iter().any(|event| matches!(event, Event::JobSettled { verdict: "error", .. }));
+    assert!(told, "the end of the job whose process died is told");
+    for name in ["a0", "a1", "a2"] {
+        assert!(bench.record(name).await.published, "{name}");
+    }
     bench.assert_tidy().await;
 }

@@ -110,6 +110,7 @@ pub(crate) struct Bench {
     pub(crate) queue: MemoryQueue,
     pub(crate) pipeline: Arc<TestPipeline>,
     pub(crate) config: OrchestratorConfig,
+    pub(crate) store: Option<StoreId>,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
 }
@@ -136,7 +137,8 @@ impl Bench {
             ..OrchestratorConfig::default()
         };
         let queue = MemoryQueue::new(clock.clone());
-        Self { clock, queue, pipeline: Arc::new(pipeline), config, events, sender }
+        let store = Some(StoreId("store-1".to_owned()));
+        Self { clock, queue, pipeline: Arc::new(pipeline), config, store, events, sender }
     }
 
     /// Jobs `a0`, `a1`, … in one lane.
@@ -165,7 +167,7 @@ impl Bench {
             pipeline: self.pipeline.clone(),
             observer: Arc::new(Channel(self.sender.clone())),
             clock: self.clock.clone(),
-            store: Some(StoreId("store-1".to_owned())),
+            store: self.store.clone(),
         };
         Orchestrator::start(self.config.clone(), parts).await.unwrap()
     }

@@ -139,7 +139,7 @@ pub(super) async fn inv_attempts_losses_end_in_error(store: &TestStore) {
     assert!(said.contains("died") && said.contains('3'), "{said}");
     assert_eq!(history[0].event, "lose_last");
     let page = JobPage { after: None, limit: 10 };
-    let unpublished = store.queue().unpublished(&StoreId("any".to_owned()), page).await.unwrap();
+    let unpublished = store.queue().unpublished(&StoreId("s".to_owned()), page).await.unwrap();
     assert_eq!(only(unpublished).artifact_id.as_str(), "poison", "its end is to be published");
 }
 

@@ -111,11 +111,20 @@ impl TestStore {
 
     // Processes.
 
-    /// A process of this name joins for [`TTL`].
+    /// A process of this name joins for [`TTL`]; its store is `s`.
     pub(super) async fn join(&self, name: &str) -> WorkerId {
-        let worker = WorkerId::from_text(name);
-        self.handle_of(&worker).join(&worker_info(name), TTL).await.unwrap();
-        worker
+        self.join_as(worker_info(name)).await
+    }
+
+    /// A process with this store, or with none, joins.
+    pub(super) async fn join_with(&self, name: &str, store: Option<&str>) -> WorkerId {
+        let store = store.map(|store| StoreId(store.to_owned()));
+        self.join_as(WorkerInfo { store, ..worker_info(name) }).await
+    }
+
+    async fn join_as(&self, info: WorkerInfo) -> WorkerId {
+        self.handle_of(&info.id).join(&info, TTL).await.unwrap();
+        info.id
     }
 
     pub(super) async fn beat(&self, worker: &WorkerId) -> crate::Heartbeat {
@@ -310,6 +319,7 @@ pub(super) fn worker_info(name: &str) -> WorkerInfo {
         host: "a-machine".to_owned(),
         pid: 4711,
         version: "1.2.3".to_owned(),
+        store: Some(StoreId("s".to_owned())),
     }
 }
 

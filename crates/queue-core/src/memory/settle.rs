@@ -1,11 +1,15 @@
 //! Ending a try.
 
+use std::collections::BTreeSet;
+
+use longhaul_limiter::Lane;
+
 use super::model::{Job, Model, shortened};
 use crate::{Answer, JobState, LaneReport, LeaseToken, Place, Result, Settlement, Timestamp, Verdict};
 
 impl Model {
-    /// Settles one try. A batch is nothing but one after the other.
-    pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<Answer> {
+    /// Settles one try, and adds the lanes that it closes. A batch is nothing but one after the other.
+    pub(super) fn settle(&mut self, settlement: &Settlement, closed: &mut BTreeSet<Lane>) -> Result<Answer> {
         let token = settlement.token;
         let Some(job) = self.held(token) else { return Ok(self.answer_again(settlement)) };
         if let Verdict::Done { file: Some(file), .. } = &settlement.verdict
@@ -16,8 +20,15 @@ impl Model {
         let throttles = job.row.throttles;
         let is_charged = self.has_served_since(job.leased_at, settlement);
         let (now, verdict) = (self.now, &settlement.verdict);
+        let worker = job.row.worker.as_ref().and_then(|worker| self.workers.get(worker));
+        let store = worker.and_then(|worker| worker.info.store.clone());
         let state = self.transition(token.job, verdict.event(), reason(verdict), |job| {
+            if job.row.state.is_terminal() {
+                job.row.store = store;
+            }
             fill(job, verdict, now);
+            // A process without a store has nothing to publish.
+            job.row.published = job.row.state.is_terminal() && job.row.store.is_none();
             // The transition charged it; a lane that was quiet to all is no fault of the job.
             if matches!(verdict, Verdict::Throttled { .. }) && !is_charged {
                 job.row.throttles = throttles;
@@ -27,7 +38,9 @@ impl Model {
             job.settled = Some((settlement.clone(), state));
         }
         for report in &settlement.lanes {
-            self.report(report);
+            if self.report(report) {
+                closed.insert(report.lane().clone());
+            }
         }
         Ok(Answer::Recorded(state))
     }

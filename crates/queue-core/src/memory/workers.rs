@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::model::{Model, Worker, shortened};
 use crate::{
-    ErrorKind, Heartbeat, JobEvent, JobId, LeaseToken, QueueError, Result, WorkerId, WorkerInfo, WorkerRow,
+    ErrorKind, Heartbeat, JobEvent, JobId, LeaseToken, QueueError, Result, StoreId, WorkerId, WorkerInfo,
+    WorkerRow,
 };
 
 /// Why a job is queued again, or in error, after its process died.
@@ -43,7 +44,8 @@ impl Model {
         let Some(worker) = self.workers.get(id).filter(|worker| worker.expires_at <= self.now) else {
             return Ok(false);
         };
-        self.lose(id, worker.max_losses)?;
+        let (max_losses, store) = (worker.max_losses, worker.info.store.clone());
+        self.lose(id, max_losses, store.as_ref())?;
         Ok(true)
     }
 
@@ -67,19 +69,21 @@ impl Model {
         Ok(released)
     }
 
-    /// Ends the leases of processes that have expired. It compares expiry and sets in one step (INV-NO-LOSS).
-    pub(super) fn sweep(&mut self, max_losses: u32) -> Result<()> {
+    /// Ends the leases of processes that have expired. It compares expiry and sets in one step (INV-NO-LOSS). Jobs that
+    /// end thereby are published in the store of `sweeper`: it is there to do it.
+    pub(super) fn sweep(&mut self, sweeper: &WorkerId, max_losses: u32) -> Result<()> {
+        let store = self.workers.get(sweeper).and_then(|worker| worker.info.store.clone());
         let expired = self.workers.iter().filter(|(_, worker)| worker.expires_at <= self.now);
         let expired: Vec<WorkerId> = expired.map(|(id, _)| id.clone()).collect();
         for id in expired {
-            self.lose(&id, max_losses)?;
+            self.lose(&id, max_losses, store.as_ref())?;
             self.workers.remove(&id);
         }
         Ok(())
     }
 
     /// Charges a loss to each job that a dead process held (INV-ATTEMPTS).
-    fn lose(&mut self, id: &WorkerId, max_losses: u32) -> Result<()> {
+    fn lose(&mut self, id: &WorkerId, max_losses: u32, store: Option<&StoreId>) -> Result<()> {
         for job in self.held_by(id) {
             let losses = self.jobs.get(&job).map_or(0, |job| job.row.losses) + 1;
             let is_last = losses >= max_losses;
@@ -88,8 +92,10 @@ impl Model {
             let hint =
                 if is_last { "; it is not tried again, see `longhaul queue retry-failed`" } else { "" };
             let text = format!("its worker process died {times} while it ran{hint}");
+            let store = store.filter(|_| is_last).cloned();
             self.transition(job, event, Some(LEASE_LOST), |job| {
                 job.row.reason = Some(LEASE_LOST.to_owned());
+                job.row.store = store;
                 job.row.last_error = Some(shortened(&text));
             })?;
         }
@@ -106,6 +112,7 @@ impl Model {
             host: worker.info.host.clone(),
             pid: worker.info.pid,
             version: worker.info.version.clone(),
+            store: worker.info.store.clone(),
             started_at: self.wall(worker.started_at),
             expires_at: self.wall(worker.expires_at),
             held: worker.held.len() as u64,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use longhaul_limiter::{PaceState, PenaltyBox};
+use longhaul_limiter::{Lane, PaceState, PenaltyBox};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
@@ -11,10 +11,12 @@ use sqlx::{FromRow, Row as _};
 use super::open::failed;
 use super::rows::{Changes, corrupt, unwritable};
 use super::tx::Tx;
-use crate::{LaneReport, Result, Timestamp};
+use crate::{LaneClosure, LaneReport, Result, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: i64 = 5;
+/// A lane that was closed is on probation while it gives at most so many slots: one failure closes it again.
+const PROBATION: i64 = 4;
 /// No host closes its lane for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// A reopening lane that has come this far gives what is configured.
@@ -75,6 +77,15 @@ impl LaneState {
         Ok(())
     }
 
+    /// For how long it is closed, and why.
+    fn closure(&self, now: Timestamp) -> Result<LaneClosure> {
+        Ok(LaneClosure {
+            lane: Lane::new(self.lane.clone()).map_err(corrupt("a lane"))?,
+            length: Timestamp(self.not_before).after(now),
+            cause: self.cause.clone().unwrap_or_default(),
+        })
+    }
+
     /// Takes a report in.
     fn apply(&mut self, report: &LaneReport, now: Timestamp) -> Result<()> {
         match report {
@@ -87,7 +98,7 @@ impl LaneState {
             }
             LaneReport::Failed { cause, .. } => {
                 self.failures += 1;
-                if self.failures >= FAILURES_STRIKE {
+                if self.failures >= FAILURES_STRIKE || self.is_on_probation(now) {
                     self.failures = 0;
                     self.strike(cause, now)?;
                 }
@@ -100,6 +111,11 @@ impl LaneState {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is open after a closure and has not yet shown that it is well again.
+    fn is_on_probation(&self, now: Timestamp) -> bool {
+        now.0 >= self.not_before && self.reopening.is_some_and(|slots| slots <= PROBATION)
     }
 
     fn strike(&mut self, cause: &str, now: Timestamp) -> Result<()> {
@@ -184,13 +200,14 @@ pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
     Ok(())
 }
 
-/// Takes reports in, oldest first, and adds the lanes that change.
+/// Takes reports in, oldest first, and adds the lanes that change. Returns those that are closed, or for longer than they
+/// were.
 pub(super) fn report(
     changes: &mut Changes,
     mut states: BTreeMap<String, LaneState>,
     reports: &[&LaneReport],
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Vec<LaneClosure>> {
     let before = states.clone();
     for report in reports {
         if let Some(state) = states.get_mut(report.lane().as_str()) {
@@ -200,8 +217,10 @@ pub(super) fn report(
     // A lane that reopens has more slots than when its turn was put off for want of one.
     let reopened = states.values().filter(|state| before[&state.lane].reopening != state.reopening);
     changes.freed(reopened.map(|state| state.lane.clone()));
+    let closed = states.values().filter(|state| before[&state.lane].not_before < state.not_before);
+    let closed = closed.map(|state| state.closure(now)).collect::<Result<_>>()?;
     changes.lanes(states.into_values().filter(|state| before[&state.lane] != *state).collect());
-    Ok(())
+    Ok(closed)
 }
 
 /// The names of the lanes that reports are about.

@@ -261,7 +261,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
 
 pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
     let rows = sqlx::query(
-        "SELECT id, host, pid, version, started_at, expires_at,
+        "SELECT id, host, pid, version, store, started_at, expires_at,
              (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w ORDER BY started_at, id",
     )
     .fetch_all(&inner.readers)
@@ -272,9 +272,10 @@ pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
         host: row.get(1),
         pid: u32::try_from(row.get::<i64, _>(2)).unwrap_or(0),
         version: row.get(3),
-        started_at: inner.anchor.wall(Timestamp(row.get(4))),
-        expires_at: inner.anchor.wall(Timestamp(row.get(5))),
-        held: row.get::<i64, _>(6).max(0).unsigned_abs(),
+        store: row.get::<Option<String>, _>(4).map(StoreId),
+        started_at: inner.anchor.wall(Timestamp(row.get(5))),
+        expires_at: inner.anchor.wall(Timestamp(row.get(6))),
+        held: row.get::<i64, _>(7).max(0).unsigned_abs(),
     });
     Ok(rows.collect())
 }

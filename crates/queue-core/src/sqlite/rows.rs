@@ -48,6 +48,10 @@ pub(super) struct JobRow {
     pub(super) sha256: Option<String>,
     pub(super) published: Option<i64>,
     pub(super) finished_at: Option<i64>,
+    /// The store of the process that holds the job. Read for settlements alone.
+    #[serde(skip)]
+    #[sqlx(default)]
+    pub(super) worker_store: Option<String>,
     /// A throttle is not charged if the lane served nobody since the job was leased (INV-ATTEMPTS).
     #[serde(skip)]
     #[sqlx(skip)]
@@ -129,7 +133,9 @@ impl Changes {
         row.class = if row.losses >= LOSSES_ALONE { ALONE } else { row.priority };
         transition.to.as_str().clone_into(&mut row.state);
         if transition.to.is_terminal() {
-            row.published = Some(0);
+            // A process without a store has nothing to publish. What no process settled is published by whoever finds it.
+            let is_settled = matches!(event, JobEvent::Complete | JobEvent::Skip | JobEvent::Fail);
+            row.published = Some(i64::from(is_settled && row.store.is_none()));
             row.finished_at = Some(now.0);
             row.checkpoint = None;
         } else {

@@ -10,12 +10,15 @@ use super::lanes::{self, LaneState, lane_columns};
 use super::open::failed;
 use super::rows::{Changes, JobRow, job_columns, unwritable};
 use super::tx::Tx;
-use crate::{Answer, JobState, LaneReport, Place, Result, Settlement, Verdict};
+use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Verdict};
 
-/// Settles a batch. Answers in order.
-pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Vec<Answer>> {
+/// Settles a batch. Answers in order, and the lanes that its reports closed.
+pub(super) async fn settle(
+    tx: &mut Tx<'_>,
+    settlements: &[Settlement],
+) -> Result<(Vec<Answer>, Vec<LaneClosure>)> {
     if settlements.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let Known { held, lanes: states, mut taken } = known(tx, settlements).await?;
     let served = served(settlements, &held, &states);
@@ -44,6 +47,7 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Resul
             continue;
         }
         let Some(mut row) = held.get(&id).cloned() else { continue };
+        row.store = row.worker_store.take();
         fill(&mut row, &settlement.verdict, tx.now);
         row.unserved = !served.contains(&id);
         let event = settlement.verdict.event();
@@ -55,9 +59,9 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Resul
         reports.extend(&settlement.lanes);
         answers.push(Answer::Recorded(to));
     }
-    lanes::report(&mut changes, states, &reports, tx.now)?;
+    let closed = lanes::report(&mut changes, states, &reports, tx.now)?;
     changes.write(tx).await?;
-    Ok(answers)
+    Ok((answers, closed))
 }
 
 /// What a verdict writes into the row; state and charges are the state machine's.
@@ -149,7 +153,8 @@ struct Known {
 const KNOWN: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value;",
+    ", w.store AS worker_store FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value
+     LEFT JOIN workers w ON w.id = j.worker_id;",
     "SELECT q.value AS lane, ",
     lane_columns!(),
     " FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value;",

@@ -94,13 +94,14 @@ pub(super) async fn join(tx: &mut Tx<'_>, worker: &WorkerInfo, ttl: Duration) ->
         orphan(tx, &worker.id).await?;
     }
     sqlx::query(
-        "INSERT INTO workers (id, host, pid, version, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+        "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE excluded.expires_at > expires_at",
     )
     .bind(worker.id.as_str())
     .bind(&worker.host)
     .bind(i64::from(worker.pid))
     .bind(&worker.version)
+    .bind(worker.store.as_ref().map(|store| store.0.as_str()))
     .bind(tx.now.0)
     .bind(tx.now.plus(ttl).0)
     .execute(&mut *tx.conn)
@@ -153,8 +154,8 @@ async fn orphan(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<()> {
         .map_err(failed)?;
     if moved.rows_affected() > 0 {
         sqlx::query(
-            "INSERT INTO workers (id, host, pid, version, started_at, expires_at)
-             SELECT ?2, host, pid, version, started_at, expires_at FROM workers WHERE id = ?1",
+            "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at)
+             SELECT ?2, host, pid, version, store, started_at, expires_at FROM workers WHERE id = ?1",
         )
         .bind(worker.as_str())
         .bind(&name)
@@ -195,8 +196,15 @@ pub(super) async fn release_all(tx: &mut Tx<'_>, worker: &WorkerId, held: &[Leas
 }
 
 /// Ends the leases of processes that have expired, charging each job a loss. A compare-and-set on the expiry by
-/// construction: it runs inside the transaction that reads it (INV-NO-LOSS).
-pub(super) async fn sweep(tx: &mut Tx<'_>, max_losses: u32) -> Result<()> {
+/// construction: it runs inside the transaction that reads it (INV-NO-LOSS). Jobs that end thereby are published in
+/// the store of `sweeper`: it is there to do it.
+pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) -> Result<()> {
+    let store = sqlx::query_scalar("SELECT store FROM workers WHERE id = ?")
+        .bind(sweeper.as_str())
+        .fetch_optional(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    let store: Option<String> = store.flatten();
     let expired = sqlx::query("SELECT id FROM workers WHERE expires_at <= ?")
         .bind(tx.now.0)
         .fetch_all(&mut *tx.conn)
@@ -209,6 +217,7 @@ pub(super) async fn sweep(tx: &mut Tx<'_>, max_losses: u32) -> Result<()> {
             let last = losses >= i64::from(max_losses);
             row.available_at = row.available_at.min(tx.now.0);
             row.reason = Some("lease-lost".to_owned());
+            row.store.clone_from(&store);
             row.set_last_error(&if last {
                 format!("{losses} worker processes died while they ran this job; it is not tried again, see `longhaul queue retry-failed`")
             } else {
