@@ -79,6 +79,7 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
         worker: worker.id.clone(),
         number: RequestNumber(1),
         max: 1,
+        ahead: 0,
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),

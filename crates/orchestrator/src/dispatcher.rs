@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::ahead::Ahead;
 use crate::alone::AloneTurns;
 use crate::call::Reply;
 use crate::dispatcher::ending::Phase;
@@ -56,6 +57,8 @@ pub(crate) struct Dispatcher {
     running: JoinSet<Finished>,
     /// What each task works on, in case the task itself is lost.
     tasks: HashMap<Id, LeasedJob>,
+    /// Jobs that wait for a worker.
+    ahead: Ahead,
     /// Jobs that ended and are not settled.
     finished: Vec<Finished>,
     /// So many of these are settled one by one, because the queue refused them together.
@@ -71,6 +74,8 @@ pub(crate) struct Dispatcher {
     hungry: bool,
     /// Whether the last lease gave less than it was asked for.
     dry: bool,
+    /// Whether it gave more jobs than workers were free.
+    gave_ahead: bool,
     /// When a lease may find something although nothing changed.
     next_open: Option<Duration>,
     /// The queue is not listened to before then.
@@ -137,6 +142,7 @@ impl Dispatcher {
             alone: AloneTurns::default(),
             running: JoinSet::new(),
             tasks: HashMap::new(),
+            ahead: Ahead::default(),
             finished: Vec::new(),
             singly: 0,
             calls: JoinSet::new(),
@@ -144,6 +150,7 @@ impl Dispatcher {
             epoch: Epoch::default(),
             hungry: true,
             dry: false,
+            gave_ahead: false,
             next_open: None,
             listen_after: Duration::ZERO,
             announced: false,
@@ -175,17 +182,18 @@ impl Dispatcher {
         self.close(end_of_beats, beats).await
     }
 
-    /// Takes all jobs that have ended by now, so that they share one commit.
+    /// Takes all jobs that have ended by now, so that they share one commit, and starts the next ones.
     fn gather(&mut self) {
         while let Some(joined) = self.running.try_join_next_with_id() {
             self.joined(joined);
         }
+        self.start_next();
         while self.discards.try_join_next().is_some() {}
         if self.next_open.is_some_and(|at| at <= self.shared.now()) {
             self.next_open = None;
             self.look_for_work();
         }
-        if self.running.is_empty() && self.finished.is_empty() && self.calls.is_empty() {
+        if self.held() == 0 && self.finished.is_empty() && self.calls.is_empty() {
             self.alone.ended(self.shared.now());
         }
     }
@@ -194,6 +202,7 @@ impl Dispatcher {
         match joined {
             Ok((id, finished)) => {
                 self.tasks.remove(&id);
+                self.ahead.ended(self.shared.now());
                 self.finished.push(finished);
             }
             Err(error) => {
@@ -269,6 +278,7 @@ impl Dispatcher {
         if self.phase.is_running() {
             times.push(self.faults.until(now));
             times.push(self.alone.deadline(now));
+            times.push(self.ahead.deadline());
             times.push(Some(self.listen_after).filter(|at| *at > now));
             // With no worker free it is of no use to know that a lane has opened.
             times.push(self.next_open.filter(|_| self.free_workers() > 0 && self.calls.is_empty()));
@@ -277,12 +287,17 @@ impl Dispatcher {
     }
 
     fn free_workers(&self) -> usize {
-        self.config.workers.saturating_sub(self.running.len())
+        self.config.workers.saturating_sub(self.held())
+    }
+
+    /// Jobs that are at work or wait for a worker.
+    fn held(&self) -> usize {
+        self.running.len() + self.ahead.len()
     }
 
     /// Says so, once, if nothing is at work and nothing can start for a while.
     fn announce(&mut self) {
-        let idle = self.running.is_empty() && self.finished.is_empty() && self.calls.is_empty();
+        let idle = self.held() == 0 && self.finished.is_empty() && self.calls.is_empty();
         // A drain asks the counts first; until they say that something is left, nobody knows whether it waits.
         let waits = if self.config.drain { self.drain == Drain::Waiting } else { !self.hungry };
         let waits = waits && self.phase.is_running();

@@ -8,6 +8,7 @@
 //! This crate opens no store, knows no HTTP, reads no configuration file, and installs no signal handler and no
 //! subscriber; whoever embeds it does, and calls [`RunHandle::stop`].
 
+mod ahead;
 mod alone;
 mod call;
 mod config;

@@ -52,6 +52,7 @@
 )]
 
 mod admitting;
+mod ahead;
 mod backend;
 mod cancelling;
 mod concurrency;
@@ -174,6 +175,13 @@ cases! {
         next_open_is_zero_while_more_could_be_had,
         next_open_says_when_another_process_expires,
         inv_cooldown_a_start_is_only_good_for_a_moment,
+    }
+    ahead {
+        a_lane_without_cap_and_pace_gives_ahead,
+        work_without_a_host_is_given_ahead,
+        inv_cap_a_lane_with_a_cap_or_a_pace_gives_only_to_free_workers,
+        inv_fair_ahead_never_passes_a_lane_that_waits_for_a_worker,
+        a_lane_that_reopens_gives_nothing_ahead,
     }
     fairness {
         inv_fair_a_long_backlog_keeps_nobody_waiting,

@@ -30,8 +30,12 @@ pub struct LeaseRequest {
     pub worker: WorkerId,
     /// Never reused by the process, except to repeat exactly this request after a lost reply.
     pub number: RequestNumber,
-    /// At most so many jobs.
+    /// At most so many jobs that start at once.
     pub max: usize,
+    /// At most so many more, to be started within 250 ms of the reply or given back. They come only from lanes that
+    /// have neither a cap nor a pace, and never past the turn of a lane that has one: once `max` jobs of such lanes are
+    /// given, the first further one ends the batch.
+    pub ahead: usize,
     /// Ask for one job that has two losses or more. Such a job is given only to a process that holds nothing,
     /// and nothing else is given to the process while it holds it (INV-ATTEMPTS).
     pub alone: bool,
@@ -44,7 +48,7 @@ pub struct LeaseRequest {
 /// What a lease request was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseBatch {
-    /// Exactly the jobs that this request moved.
+    /// Exactly the jobs that this request moved; those of lanes with a cap or a pace, at most `max`, come first.
     pub jobs: Vec<LeasedJob>,
     /// When, from the reply on, it is worth asking again although nothing happened: the next lane opens, or a
     /// process that has gone silent expires. `None` if only an event can make something leasable.

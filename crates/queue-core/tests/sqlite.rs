@@ -56,6 +56,7 @@ fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
         worker: WorkerId::from_text(id),
         number: RequestNumber(number),
         max,
+        ahead: 0,
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),

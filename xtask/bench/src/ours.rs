@@ -46,6 +46,7 @@ impl<'q> Hand<'q> {
             host: "bench".to_owned(),
             pid: std::process::id(),
             version: "bench".to_owned(),
+            store: None,
         };
         queue.join(&info, Duration::from_hours(1)).await?;
         Ok(Self { queue, worker: info.id, requests: 0, rules: Arc::new(LaneRules::unlimited()) })
@@ -57,6 +58,7 @@ impl<'q> Hand<'q> {
             worker: self.worker.clone(),
             number: RequestNumber(self.requests),
             max,
+            ahead: 0,
             alone: false,
             max_losses: 5,
             rules: Arc::clone(&self.rules),

@@ -14,7 +14,10 @@ use crate::publisher::BACKLOG;
 impl Dispatcher {
     /// Starts the next call to the queue, if there is something to say and no call is under way.
     pub(super) fn call_queue(&mut self) {
-        if !self.calls.is_empty() {
+        let now = self.shared.now();
+        if !self.calls.is_empty()
+            || self.ahead.waits_for_company(now, self.finished.len(), self.running.len())
+        {
             return;
         }
         if self.shared.reconcile.load(Ordering::Acquire) && self.phase.is_running() {
@@ -27,6 +30,7 @@ impl Dispatcher {
             if request.is_some() {
                 self.hungry = false;
             }
+            self.ahead.called();
             self.calls.spawn(dispatch(Arc::clone(&self.shared), finished, request));
         } else if self.may_be_drained() {
             self.calls.spawn(stats(Arc::clone(&self.shared)));
@@ -53,19 +57,23 @@ impl Dispatcher {
         {
             return None;
         }
-        let wish = self.alone.wish(now, self.running.len(), self.dry);
+        let wish = self.alone.wish(now, self.held(), self.dry);
         // A settlement frees a slot, so a lease that goes along may find something even if the last one did not.
-        let (max, alone) = match wish {
-            Wish::Alone => (1, true),
-            Wish::Normal if settles || self.hungry => (self.free_workers(), false),
+        let (max, ahead, alone) = match wish {
+            Wish::Alone => (1, 0, true),
+            Wish::Normal if settles || self.hungry => (self.free_workers(), self.ahead.room(), false),
             Wish::Normal | Wish::Nothing => return None,
         };
         // Each job that is held may end, be recorded and wait for its publication.
-        let held = self.running.len() + self.finished.len();
-        let max = max
-            .min(self.tally.may_lease(&self.config.budgets, held))
+        let held = self.held() + self.finished.len();
+        let most = self
+            .tally
+            .may_lease(&self.config.budgets, held)
             .min(BACKLOG.saturating_sub(self.shared.registry.publishing_count() + held));
-        if max == 0 {
+        let max = max.min(most);
+        let ahead = ahead.min(most - max);
+        // With no worker free, only lanes that have lately given ahead are worth a call.
+        if max == 0 && (ahead == 0 || !self.gave_ahead) {
             return None;
         }
         self.requests += 1;
@@ -73,6 +81,7 @@ impl Dispatcher {
             worker: self.shared.worker.clone(),
             number: RequestNumber(self.requests),
             max,
+            ahead,
             alone,
             max_losses: self.config.max_losses,
             rules: Arc::clone(&self.config.rules),
@@ -85,7 +94,7 @@ impl Dispatcher {
         self.config.drain
             && self.phase.is_running()
             && self.drain == Drain::Working
-            && self.running.is_empty()
+            && self.held() == 0
             && self.finished.is_empty()
             && !self.hungry
             && self.dry

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use longhaul_events::Event;
 use longhaul_pipeline::Outcome;
-use longhaul_queue_core::{Answer, ErrorKind, JobState, LaneClosure, LeasedJob, QueueError, QueueStats};
+use longhaul_queue_core::{Answer, ErrorKind, JobState, LaneClosure, QueueError, QueueStats};
 use longhaul_worker::Finished;
 
 use super::{Dispatcher, Drain};
+use crate::ahead::Waiting;
 use crate::call::{Leased, Reply};
 use crate::recovery::{Recovered, recover};
 
@@ -100,7 +101,10 @@ impl Dispatcher {
     fn leased(&mut self, leased: Leased) {
         let Leased { request, batch, replied_at } = leased;
         self.epoch = batch.epoch;
-        self.dry = batch.jobs.len() < request.max;
+        let wanted = if request.max > 0 { request.max } else { request.ahead };
+        self.dry = batch.jobs.len() < wanted;
+        self.gave_ahead = batch.jobs.len() > request.max;
+        self.ahead.answered(self.shared.now());
         self.next_open = batch.next_open.map(|after| Self::open_at(replied_at, after, batch.jobs.len()));
         if !self.dry || request.alone {
             self.look_for_work();
@@ -114,18 +118,35 @@ impl Dispatcher {
             self.drain = Drain::Working;
             self.shared.emit(&Event::Leased { count: batch.jobs.len() });
         }
-        for job in batch.jobs {
-            self.start(job, replied_at);
+        for leased in batch.jobs {
+            let cancel = self.shared.registry.insert(leased.token, leased.artifact_id.clone());
+            self.ahead.push(Waiting { leased, replied_at, cancel });
+        }
+        self.start_next();
+    }
+
+    /// Starts what waits as workers are free. If the run was stopped or may not start anything now, it is given back.
+    pub(super) fn start_next(&mut self) {
+        if self.ahead.is_empty() {
+            return;
+        }
+        let now = self.shared.now();
+        let nothing_starts =
+            !self.phase.is_running() || self.faults.pauses(now) || !self.shared.trust.holds(now);
+        if !nothing_starts {
+            while self.running.len() < self.config.workers
+                && let Some(waiting) = self.ahead.pop_in_time(now)
+            {
+                self.start(waiting);
+            }
+        }
+        for leased in self.ahead.give_back(now, nothing_starts) {
+            self.finished.push(Finished::unstarted(leased));
         }
     }
 
-    fn start(&mut self, leased: LeasedJob, replied_at: Duration) {
-        let cancel = self.shared.registry.insert(leased.token, leased.artifact_id.clone());
-        if !self.phase.is_running() {
-            // The run was stopped while the lease was on its way.
-            self.finished.push(Finished::unstarted(leased));
-            return;
-        }
+    fn start(&mut self, waiting: Waiting) {
+        let Waiting { leased, replied_at, cancel } = waiting;
         let worker = Arc::clone(&self.worker);
         let for_task = leased.clone();
         let task = self.running.spawn(async move { worker.run(for_task, replied_at, cancel).await });

@@ -19,6 +19,7 @@ async fn lose_twice(bench: &Bench) {
             worker: id,
             number: RequestNumber(number),
             max: 10,
+            ahead: 0,
             alone: false,
             max_losses: 5,
             rules: Arc::new(LaneRules::unlimited()),

@@ -28,6 +28,7 @@ pub(crate) fn lease_of(worker: &WorkerInfo, number: i64) -> LeaseRequest {
         worker: worker.id.clone(),
         number: RequestNumber(number),
         max: 1,
+        ahead: 0,
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),

@@ -40,6 +40,13 @@ pub(super) fn capped_host(cap: u32, host: &str, own: u32) -> Arc<LaneRules> {
     Arc::new(rules)
 }
 
+/// Only this host has a cap.
+pub(super) fn one_capped(host: &str, cap: u32) -> Arc<LaneRules> {
+    let mut rules = LaneRules::unlimited();
+    rules.hosts.insert(lane(host), LaneLimits { cap: Some(cap), paces: Paces::Shared(Pace::OFF) });
+    Arc::new(rules)
+}
+
 fn any(cap: Option<u32>, paces: Paces) -> Arc<LaneRules> {
     Arc::new(LaneRules { keying: Keying::default(), any: LaneLimits { cap, paces }, hosts: BTreeMap::new() })
 }

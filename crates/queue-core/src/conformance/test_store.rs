@@ -145,6 +145,7 @@ impl TestStore {
             worker: worker.clone(),
             number: RequestNumber(self.numbers.fetch_add(1, Ordering::Relaxed)),
             max,
+            ahead: 0,
             alone: false,
             max_losses: MAX_LOSSES,
             rules: Arc::clone(rules),

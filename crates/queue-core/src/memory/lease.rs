@@ -26,6 +26,13 @@ enum Eligible {
     Alone,
 }
 
+/// What a request may still be given.
+struct Room {
+    all: usize,
+    /// Of these, from lanes with a cap or a pace.
+    limited: usize,
+}
+
 impl Model {
     pub(super) fn lease(&mut self, request: &LeaseRequest) -> Result<LeaseBatch> {
         self.sweep(&request.worker, request.max_losses)?;
@@ -36,8 +43,16 @@ impl Model {
             }
             match self.eligible(request) {
                 Eligible::Nothing => {}
-                Eligible::Ordinary => self.give_by_class(request, &mut jobs)?,
-                Eligible::Alone => self.pass(request, ALONE, request.max.min(1), &mut jobs)?,
+                Eligible::Ordinary => {
+                    let mut room = Room { all: request.max + request.ahead, limited: request.max };
+                    self.give_by_class(request, &mut room, &mut jobs)?;
+                    // Stable: within both kinds the order of the turns stays.
+                    jobs.sort_by_key(|job| !self.is_limited(&job.place.lane, &request.rules));
+                }
+                Eligible::Alone => {
+                    let mut room = Room { all: request.max.min(1), limited: 1 };
+                    self.pass(request, ALONE, room.all, &mut room, &mut jobs)?;
+                }
             }
         }
         let (alone_waiting, next_open) = self.outlook(request);
@@ -66,36 +81,51 @@ impl Model {
         held.filter_map(|id| self.leased(*id, Duration::ZERO)).collect()
     }
 
-    fn give_by_class(&mut self, request: &LeaseRequest, jobs: &mut Vec<LeasedJob>) -> Result<()> {
+    fn give_by_class(
+        &mut self,
+        request: &LeaseRequest,
+        room: &mut Room,
+        jobs: &mut Vec<LeasedJob>,
+    ) -> Result<()> {
         // Each round gives a job or puts off a turn that was open, so it ends.
-        while jobs.len() < request.max
+        while room.all > 0
             && let [lower @ .., highest] = self.turns.open_classes(self.now).as_slice()
         {
-            let wanted = request.max - jobs.len();
+            let wanted = room.all;
             let until_lower = LOWER_EVERY - 1 - self.grants % LOWER_EVERY;
             let (class, share) = match usize::try_from(until_lower).unwrap_or(usize::MAX) {
                 _ if lower.is_empty() => (*highest, wanted),
                 0 => (turn_of(lower, self.grants / LOWER_EVERY), 1),
                 until_lower => (*highest, wanted.min(until_lower)),
             };
-            self.pass(request, class, share, jobs)?;
+            self.pass(request, class, share, room, jobs)?;
         }
         Ok(())
     }
 
-    /// Visits the open turns of a class once, as long as more is wanted.
+    /// Visits the open turns of a class once, as long as there is room. A limited lane that could give and for which no
+    /// worker is free ends it: its turn and those behind it are not visited, and there is no room any more (INV-FAIR).
     fn pass(
         &mut self,
         request: &LeaseRequest,
         class: u8,
         wanted: usize,
+        room: &mut Room,
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
         let lanes = self.turns.open(class, self.now, wanted);
         // Rounded down: what remains is handed out by the next pass, and the lane that gets it goes to the back.
         let quantum = (wanted / lanes.len().max(1)).max(1);
         for lane in &lanes {
-            self.visit(request, lane, class, quantum, jobs)?;
+            let is_limited = self.is_limited(lane, &request.rules);
+            let most = if is_limited { quantum.min(room.limited) } else { quantum };
+            if most == 0 && self.first_ready(lane, class, &request.rules).is_some() {
+                room.all = 0;
+                break;
+            }
+            let given = self.visit(request, lane, class, most, jobs)?;
+            room.all = room.all.saturating_sub(given);
+            room.limited -= if is_limited { given } else { 0 };
         }
         Ok(())
     }
@@ -151,9 +181,20 @@ impl Model {
         heads.min_by_key(|(available_at, _, id)| (*available_at, *id))
     }
 
+    /// Whether a cap or a pace may hold the lane back: then a job of it is given only to a worker that is free.
+    fn is_limited(&self, lane: &Lane, rules: &LaneRules) -> bool {
+        self.cap(lane, rules).is_some() || Role::ALL.iter().any(|role| !rules.pace(lane, *role).0.is_off())
+    }
+
+    fn cap(&self, lane: &Lane, rules: &LaneRules) -> Option<u32> {
+        self.lanes
+            .get(lane)
+            .filter(|_| !lane.is_none())
+            .map_or(rules.cap(lane), |state| state.cap(rules.cap(lane)))
+    }
+
     fn is_full(&self, lane: &Lane, rules: &LaneRules) -> bool {
-        let cap = self.lanes.get(lane).map_or(rules.cap(lane), |state| state.cap(rules.cap(lane)));
-        cap.is_some_and(|cap| self.slots_taken(lane) >= cap)
+        self.cap(lane, rules).is_some_and(|cap| self.slots_taken(lane) >= cap)
     }
 
     /// When a job of a lane that has a free slot may start.

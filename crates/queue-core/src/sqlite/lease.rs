@@ -58,14 +58,18 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         opening = self::opening(tx, request).await?;
     }
     let mut jobs = Vec::new();
+    let mut repeated = Vec::new();
     if opening.repeated {
-        jobs = repeat(tx, request).await?;
+        repeated = repeat(tx, request).await?;
     } else if opening.alive && tx.tally.paused_until <= tx.now {
-        let wanted = request.max;
         if request.alone {
-            take(tx, request, ALONE, wanted.min(usize::from(opening.held == 0)), &mut jobs).await?;
+            let mut room = Room { all: request.max.min(usize::from(opening.held == 0)), limited: 1 };
+            take(tx, request, ALONE, room.all, &mut room, &mut jobs).await?;
         } else if !opening.alone {
-            take_fairly(tx, request, &opening.classes, wanted, &mut jobs).await?;
+            let mut room = Room { all: request.max + request.ahead, limited: request.max };
+            take_fairly(tx, request, &opening.classes, &mut room, &mut jobs).await?;
+            // Stable: within both kinds the order of the turns stays.
+            jobs.sort_by_key(|choice: &Choice| !choice.is_limited);
         }
         if !jobs.is_empty() || opening.classes.iter().any(|(_, open_at)| *open_at <= tx.now) {
             // Visits have put turns off since.
@@ -73,6 +77,7 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         }
     }
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
+    let jobs = repeated.into_iter().chain(jobs.into_iter().map(|choice| choice.job)).collect();
     Ok(Leased { batch: LeaseBatch { jobs, next_open, alone_waiting, epoch: tx.epoch() }, at: tx.now })
 }
 
@@ -191,23 +196,19 @@ async fn take_fairly(
     tx: &mut Tx<'_>,
     request: &LeaseRequest,
     classes: &[(i64, Timestamp)],
-    mut wanted: usize,
-    jobs: &mut Vec<LeasedJob>,
+    room: &mut Room,
+    jobs: &mut Vec<Choice>,
 ) -> Result<()> {
     let open = classes.iter().filter(|(class, open_at)| *class != ALONE && *open_at <= tx.now);
     let mut open: Vec<i64> = open.map(|(class, _)| *class).collect();
-    while let ([highest, lower @ ..], 1..) = (open.as_slice(), wanted) {
+    while let ([highest, lower @ ..], 1..) = (open.as_slice(), room.all) {
         let before_lower = usize::try_from(LOWER_EVERY - 1 - tx.tally.grants % LOWER_EVERY).unwrap_or(0);
         let (class, share) = match before_lower {
-            _ if lower.is_empty() => (*highest, wanted),
+            _ if lower.is_empty() => (*highest, room.all),
             0 => (turn_of(lower, tx.tally.grants / LOWER_EVERY), 1),
-            share => (*highest, share.min(wanted)),
+            share => (*highest, share.min(room.all)),
         };
-        let before = jobs.len();
-        take(tx, request, class, share, jobs).await?;
-        let given = jobs.len() - before;
-        wanted -= given;
-        if given < share {
+        if take(tx, request, class, share, room, jobs).await? < share {
             open.retain(|other| *other != class);
         }
     }
@@ -225,6 +226,19 @@ fn turn_of(lower: &[i64], turn: i64) -> i64 {
         .unwrap_or(0)
 }
 
+/// What a request may still be given.
+struct Room {
+    all: usize,
+    /// Of these, from lanes with a cap or a pace.
+    limited: usize,
+}
+
+/// A job that is given.
+struct Choice {
+    job: LeasedJob,
+    is_limited: bool,
+}
+
 /// A turn that a pass visits.
 struct Visit {
     lane: Lane,
@@ -233,36 +247,44 @@ struct Visit {
     taken: u32,
     given: u32,
     pace_changed: bool,
+    /// Whether a cap or a pace may hold the lane back: then a job of it is given only to a worker that is free.
+    is_limited: bool,
 }
 
 impl Visit {
     fn free(&self) -> u32 {
         self.cap.map_or(u32::MAX, |cap| cap.saturating_sub(self.taken + self.given))
     }
+
+    fn could_give(&self, now: Timestamp) -> bool {
+        self.free() > 0 && self.state.closed_until() <= now
+    }
 }
 
-/// Takes up to `wanted` jobs of one class.
+/// Takes up to `share` jobs of one class, as there is room. Returns how many.
 async fn take(
     tx: &mut Tx<'_>,
     request: &LeaseRequest,
     class: i64,
-    wanted: usize,
-    jobs: &mut Vec<LeasedJob>,
-) -> Result<()> {
-    let mut wanted = wanted;
-    while wanted > 0 {
+    share: usize,
+    room: &mut Room,
+    jobs: &mut Vec<Choice>,
+) -> Result<usize> {
+    let mut given = 0;
+    while given < share && room.all > 0 {
+        let wanted = (share - given).min(room.all);
         let mut visits = visits(tx, request, class, wanted.min(PASS_MAX)).await?;
         if visits.is_empty() {
-            return Ok(());
+            return Ok(given);
         }
         // Rounded down, so that the last lanes of the pass are not left without: what remains is the next pass'.
         let quantum = (wanted / visits.len()).max(1);
-        let chosen = choose(tx, request, class, quantum, wanted, &mut visits).await?;
+        let chosen = choose(tx, request, class, quantum, wanted, room, &mut visits).await?;
         write(tx, request, class, &chosen, &visits).await?;
-        wanted -= chosen.len();
+        given += chosen.len();
         jobs.extend(chosen);
     }
-    Ok(())
+    Ok(given)
 }
 
 /// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
@@ -285,7 +307,9 @@ async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usiz
             let lane = Lane::new(state.lane.clone()).map_err(corrupt("a lane"))?;
             let cap = if lane.is_none() { None } else { state.cap(request.rules.cap(&lane)) };
             let taken = u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX);
-            Ok(Visit { lane, state, cap, taken, given: 0, pace_changed: false })
+            let is_paced = Role::ALL.iter().any(|role| !request.rules.pace(&lane, *role).0.is_off());
+            let is_limited = cap.is_some() || is_paced;
+            Ok(Visit { lane, state, cap, taken, given: 0, pace_changed: false, is_limited })
         })
         .collect()
 }
@@ -297,7 +321,7 @@ async fn heads(
     each: usize,
     visits: &[Visit],
 ) -> Result<BTreeMap<String, Vec<SqliteRow>>> {
-    let open = visits.iter().filter(|visit| visit.free() > 0 && visit.state.closed_until() <= tx.now);
+    let open = visits.iter().filter(|visit| visit.could_give(tx.now));
     let asked: Vec<(&str, &str)> =
         open.flat_map(|visit| Role::ALL.map(|role| (visit.lane.as_str(), role.as_str()))).collect();
     if asked.is_empty() {
@@ -328,27 +352,37 @@ async fn heads(
 }
 
 /// Chooses what each visited lane gives: at most its quantum, its free slots (INV-CAP) and what its pace allows at
-/// this instant (INV-PACE).
+/// this instant (INV-PACE). A limited lane for which no worker is free ends it: its turn and those behind it are not
+/// visited, and there is no room any more (INV-FAIR).
 async fn choose(
     tx: &mut Tx<'_>,
     request: &LeaseRequest,
     class: i64,
     quantum: usize,
     wanted: usize,
-    visits: &mut [Visit],
-) -> Result<Vec<LeasedJob>> {
+    room: &mut Room,
+    visits: &mut Vec<Visit>,
+) -> Result<Vec<Choice>> {
     let heads = heads(tx, class, quantum, visits).await?;
     let mut chosen = Vec::new();
-    for visit in visits {
+    let mut visited = 0;
+    for visit in &mut *visits {
         let mut pace = visit.state.pace()?;
         let mut start_within = START_WITHIN_MAX;
-        let mut here = 0;
+        let (mut here, mut no_worker) = (0, false);
         for row in heads.get(visit.lane.as_str()).map_or(&[][..], Vec::as_slice) {
             if here == quantum || chosen.len() == wanted || visit.free() == 0 {
                 break;
             }
             let mut job = read_job(row, start_within)?;
             let (rule, scope) = request.rules.pace(&visit.lane, job.place.role);
+            if visit.is_limited && room.limited == 0 {
+                if Timestamp::at_least(rule.open_at(&pace, scope)) > tx.now {
+                    continue;
+                }
+                no_worker = here == 0;
+                break;
+            }
             if !rule.admit(&mut pace, scope, tx.now.since_epoch()) {
                 continue;
             }
@@ -358,13 +392,21 @@ async fn choose(
             job.start_within = start_within;
             job.token.fence += 1;
             here += 1;
+            room.limited -= usize::from(visit.is_limited);
             visit.given += u32::from(!visit.lane.is_none());
-            chosen.push(job);
+            chosen.push(Choice { job, is_limited: visit.is_limited });
         }
+        if no_worker {
+            room.all = 0;
+            break;
+        }
+        visited += 1;
         if visit.pace_changed {
             visit.state.set_pace(pace, tx.now)?;
         }
     }
+    visits.truncate(visited);
+    room.all = room.all.saturating_sub(chosen.len());
     Ok(chosen)
 }
 
@@ -418,7 +460,7 @@ async fn write(
     tx: &mut Tx<'_>,
     request: &LeaseRequest,
     class: i64,
-    chosen: &[LeasedJob],
+    chosen: &[Choice],
     visits: &[Visit],
 ) -> Result<()> {
     let transition = JobState::Queued.apply(JobEvent::Lease).map_err(corrupt("the state machine"))?;
@@ -435,7 +477,7 @@ async fn write(
         });
     }
     let written = Written {
-        ids: chosen.iter().map(|job| job.token.job).collect(),
+        ids: chosen.iter().map(|choice| choice.job.token.job).collect(),
         worker: request.worker.as_str(),
         request: request.number,
         class,

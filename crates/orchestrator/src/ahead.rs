@@ -1,0 +1,118 @@
+//! Jobs that are leased and wait for a worker, so that a worker that becomes free need not wait for the queue.
+//!
+//! Only lanes without cap and pace give ahead. What is not started soon is given back: other processes may have
+//! workers for it, and a pause or a closure is to hold within a moment (INV-COOLDOWN).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use longhaul_queue_core::LeasedJob;
+use tokio_util::sync::CancellationToken;
+
+/// So many jobs are held beyond the workers at most.
+const MOST: usize = 64;
+
+/// No more is held than was lately done within this time, so that slow jobs are not held ahead at all.
+const HORIZON: Duration = Duration::from_millis(50);
+
+/// A job that was held for longer is given back.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// While workers have jobs ahead of them, settlements wait at most this long for company: a commit costs about as much for
+/// one as for many.
+const COMPANY: Duration = Duration::from_millis(5);
+
+/// A leased job that has not been started.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) leased: LeasedJob,
+    pub(crate) replied_at: Duration,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Waiting {
+    fn is_late(&self, now: Duration) -> bool {
+        now >= self.replied_at + PATIENCE || self.cancel.is_cancelled()
+    }
+}
+
+/// The jobs that wait for a worker, oldest first, and how many are worth holding.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    jobs: VecDeque<Waiting>,
+    limit: usize,
+    /// When the limit was last set, and how many jobs have ended since.
+    since: Duration,
+    ended: u32,
+    /// Since when something that ended waits to be settled.
+    unsettled_since: Option<Duration>,
+}
+
+impl Ahead {
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, waiting: Waiting) {
+        self.jobs.push_back(waiting);
+    }
+
+    /// The next one to start; what has waited for too long stays, to be given back.
+    pub(crate) fn pop_in_time(&mut self, now: Duration) -> Option<Waiting> {
+        let next = self.jobs.iter().position(|waiting| !waiting.is_late(now))?;
+        self.jobs.remove(next)
+    }
+
+    /// How many more are worth holding.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.jobs.len())
+    }
+
+    /// A job has ended.
+    pub(crate) fn ended(&mut self, now: Duration) {
+        self.ended += 1;
+        self.unsettled_since.get_or_insert(now);
+    }
+
+    /// The queue was called: what had ended is on its way.
+    pub(crate) fn called(&mut self) {
+        self.unsettled_since = None;
+    }
+
+    /// The queue answered: measures anew how many jobs the workers do within the horizon.
+    pub(crate) fn answered(&mut self, now: Duration) {
+        let took = now.saturating_sub(self.since).as_secs_f64();
+        let done = f64::from(self.ended) * HORIZON.as_secs_f64() / took.max(1e-6);
+        self.limit = if done >= MOST as f64 { MOST } else { done as usize };
+        (self.since, self.ended) = (now, 0);
+    }
+
+    /// Whether what has ended should wait for more before it is settled.
+    pub(crate) fn waits_for_company(&self, now: Duration, finished: usize, running: usize) -> bool {
+        let alone = self.unsettled_since.is_none_or(|since| now.saturating_sub(since) < COMPANY);
+        alone && finished * 2 < running + self.jobs.len() && !self.jobs.is_empty()
+    }
+
+    /// When to look again although nothing happens: company has been waited for, or patience with a job ends.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let patience = self.jobs.front()?.replied_at + PATIENCE;
+        Some(self.unsettled_since.map_or(patience, |since| patience.min(since + COMPANY)))
+    }
+
+    /// Takes out what has waited for too long or was cancelled, or everything if nothing is to be started any more.
+    pub(crate) fn give_back(&mut self, now: Duration, everything: bool) -> Vec<LeasedJob> {
+        let mut back = Vec::new();
+        for waiting in std::mem::take(&mut self.jobs) {
+            if everything || waiting.is_late(now) {
+                back.push(waiting.leased);
+            } else {
+                self.jobs.push_back(waiting);
+            }
+        }
+        back
+    }
+}
