@@ -112,6 +112,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it ends the job.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Verdict::Done { .. } | Verdict::Skipped { .. } | Verdict::Error { .. })
+    }
+
     /// What it is to the state machine.
     pub fn event(&self) -> JobEvent {
         match self {

@@ -63,7 +63,7 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         repeated = repeat(tx, request).await?;
     } else if opening.alive && tx.tally.paused_until <= tx.now {
         if request.alone {
-            let mut room = Room { all: request.max.min(usize::from(opening.held == 0)), limited: 1 };
+            let mut room = Room { all: request.max.min(usize::from(!opening.holds)), limited: 1 };
             take(tx, request, ALONE, room.all, &mut room, &mut jobs).await?;
         } else if !opening.alone {
             let mut room = Room { all: request.max + request.ahead, limited: request.max };
@@ -73,7 +73,7 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         }
         if !jobs.is_empty() || opening.classes.iter().any(|(_, open_at)| *open_at <= tx.now) {
             // Visits have put turns off since.
-            opening = self::opening(tx, request).await?;
+            opening.classes = classes(tx).await?;
         }
     }
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
@@ -85,7 +85,8 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
 struct Opening {
     /// The process that asks has joined and not expired.
     alive: bool,
-    held: i64,
+    /// It holds something. Only known if the request is for a job that must run alone.
+    holds: bool,
     /// It holds a job that must run alone.
     alone: bool,
     /// It was answered this request before, and still holds something of it.
@@ -98,39 +99,56 @@ struct Opening {
     classes: Vec<(i64, Timestamp)>,
 }
 
+/// The earliest opening of each class, highest first, as a JSON text.
+macro_rules! class_openings {
+    () => {
+        "(SELECT json_group_array(open_at) FROM (
+             SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1) AS open_at
+             FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))"
+    };
+}
+
+const OPENING: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM workers WHERE id = ?1 AND expires_at > ?3),
+            ?4 AND EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND state = 'in_progress'),
+            EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND state = 'in_progress' AND class = 10),
+            EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND lease_request = ?2 AND state = 'in_progress'),
+            (SELECT min(expires_at) FROM workers),
+            (SELECT min(expires_at) FROM workers w WHERE id <> ?1
+                 AND EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id AND state = 'in_progress')), ",
+    class_openings!()
+);
+
 async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
-    let row = sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM workers WHERE id = ?1 AND expires_at > ?3),
-                (SELECT count(*) FROM jobs WHERE worker_id = ?1 AND state = 'in_progress'),
-                EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND state = 'in_progress' AND class = 10),
-                EXISTS (SELECT 1 FROM jobs WHERE worker_id = ?1 AND lease_request = ?2 AND state = 'in_progress'),
-                (SELECT min(expires_at) FROM workers),
-                (SELECT min(expires_at) FROM workers w WHERE id <> ?1
-                     AND EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id AND state = 'in_progress')),
-                (SELECT json_group_array(open_at) FROM (
-                     SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1) AS open_at
-                     FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))",
-    )
-    .bind(request.worker.as_str())
-    .bind(request.number.0)
-    .bind(tx.now.0)
-    .fetch_one(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
-    let open_at: Vec<Option<i64>> = serde_json::from_str(row.get(6)).map_err(corrupt("the turns"))?;
-    let classes = (0..=ALONE)
-        .rev()
-        .zip(open_at)
-        .filter_map(|(class, open_at)| open_at.map(|at| (class, Timestamp(at))));
+    let row = sqlx::query(OPENING)
+        .bind(request.worker.as_str())
+        .bind(request.number.0)
+        .bind(tx.now.0)
+        .bind(request.alone)
+        .fetch_one(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     Ok(Opening {
         alive: row.get(0),
-        held: row.get(1),
+        holds: row.get(1),
         alone: row.get(2),
         repeated: row.get(3),
         first_expiry: row.get::<Option<i64>, _>(4).map(Timestamp),
         expires: row.get::<Option<i64>, _>(5).map(Timestamp),
-        classes: classes.collect(),
+        classes: read_classes(row.get(6))?,
     })
+}
+
+async fn classes(tx: &mut Tx<'_>) -> Result<Vec<(i64, Timestamp)>> {
+    let row =
+        sqlx::query(concat!("SELECT ", class_openings!())).fetch_one(&mut *tx.conn).await.map_err(failed)?;
+    read_classes(row.get(0))
+}
+
+fn read_classes(open_at: &str) -> Result<Vec<(i64, Timestamp)>> {
+    let open_at: Vec<Option<i64>> = serde_json::from_str(open_at).map_err(corrupt("the turns"))?;
+    let classes = (0..=ALONE).rev().zip(open_at);
+    Ok(classes.filter_map(|(class, open_at)| open_at.map(|at| (class, Timestamp(at)))).collect())
 }
 
 /// The columns of a [`LeasedJob`].

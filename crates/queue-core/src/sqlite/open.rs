@@ -184,6 +184,8 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
         .foreign_keys(false)
         .optimize_on_close(false, None)
         .statement_cache_capacity(128)
+        // A batch of rows goes over in one piece; with a small buffer the two threads hand it over bit by bit.
+        .row_buffer_size(1024)
 }
 
 /// A mistyped pragma is silently ignored by SQLite, and without WAL neither readers nor the durability that is

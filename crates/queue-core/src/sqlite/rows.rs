@@ -22,7 +22,8 @@ const LAST_ERROR_MAX: usize = 2048;
 const HISTORY_MAX: i64 = 32;
 
 /// What of a job's row transitions read and write.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Default, Serialize, FromRow)]
+#[sqlx(default)]
 pub(super) struct JobRow {
     pub(super) id: i64,
     pub(super) state: String,
@@ -50,7 +51,6 @@ pub(super) struct JobRow {
     pub(super) finished_at: Option<i64>,
     /// The store of the process that holds the job. Read for settlements alone.
     #[serde(skip)]
-    #[sqlx(default)]
     pub(super) worker_store: Option<String>,
     /// A throttle is not charged if the lane served nobody since the job was leased (INV-ATTEMPTS).
     #[serde(skip)]
@@ -67,6 +67,14 @@ macro_rules! job_columns {
     };
 }
 pub(super) use job_columns;
+
+/// What of these a settlement needs that ends a job: [`ENDED`] leaves all others as they are.
+macro_rules! ending_columns {
+    () => {
+        "j.id, j.state, j.lane, j.slot, j.priority, j.class, j.attempts, j.losses, j.lease_token, j.worker_id, j.settlement"
+    };
+}
+pub(super) use ending_columns;
 
 impl JobRow {
     pub(super) fn state(&self) -> Result<JobState> {
@@ -89,6 +97,8 @@ impl JobRow {
 /// Rows that change in one transaction, and what follows from that for turns, counts and history.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
+    /// Settled for good. Most rows, so they have a statement of their own that touches little.
+    ended: Vec<JobRow>,
     rows: Vec<JobRow>,
     counts: Vec<(JobState, JobState)>,
     history: Vec<History>,
@@ -128,13 +138,13 @@ impl Changes {
         if from == JobState::Queued {
             self.left.push((row.lane.clone(), row.class));
         }
+        let is_settled = matches!(event, JobEvent::Complete | JobEvent::Skip | JobEvent::Fail);
         self.freed.extend(row.slot.take());
         row.worker_id = None;
         row.class = if row.losses >= LOSSES_ALONE { ALONE } else { row.priority };
         transition.to.as_str().clone_into(&mut row.state);
         if transition.to.is_terminal() {
             // A process without a store has nothing to publish. What no process settled is published by whoever finds it.
-            let is_settled = matches!(event, JobEvent::Complete | JobEvent::Skip | JobEvent::Fail);
             row.published = Some(i64::from(is_settled && row.store.is_none()));
             row.finished_at = Some(now.0);
             row.checkpoint = None;
@@ -148,7 +158,11 @@ impl Changes {
             *open_at = opens.min(*open_at);
         }
         self.counts.push((from, transition.to));
-        self.rows.push(row);
+        if is_settled {
+            self.ended.push(row);
+        } else {
+            self.rows.push(row);
+        }
         Ok(transition.to)
     }
 
@@ -164,42 +178,90 @@ impl Changes {
 
     /// Writes everything.
     pub(super) async fn write(self, tx: &mut Tx<'_>) -> Result<()> {
-        if self.rows.is_empty() && self.lanes.is_empty() && self.freed.is_empty() {
-            return Ok(());
-        }
         for (from, to) in &self.counts {
             tx.count(Some(*from), *to, 1);
         }
         tx.weight += self.lanes.len() + self.waiting.len();
         tx.wake |= !self.waiting.is_empty() || !self.freed.is_empty();
         // Only a job that was leased often can have too many lines of history; operators' acts add a few.
-        let long = self.rows.iter().filter(|row| row.lease_token > HISTORY_MAX / 2).map(|row| row.id);
-        tx.tally.visits += 1;
+        let rows = self.ended.iter().chain(&self.rows);
+        let long = rows.filter(|row| row.lease_token > HISTORY_MAX / 2).map(|row| row.id);
+        tx.tally.visits += i64::from(!self.waiting.is_empty());
         let visit = tx.tally.visits;
         let turns =
             self.waiting.iter().map(|((lane, class), open_at)| (lane.as_str(), *class, *open_at, visit));
-        let written = Written {
+        let follows = Follows {
             long: long.collect(),
             turns: turns.collect(),
-            rows: &self.rows,
             history: &self.history,
             lanes: &self.lanes,
             freed: &self.freed,
             left: &self.left,
         };
-        sqlx::query(WRITE)
-            .bind(serde_json::to_string(&written).map_err(unwritable)?)
-            .bind(tx.now.0)
-            .execute(&mut *tx.conn)
-            .await
-            .map_err(failed)?;
+        // Each text is parsed once for each statement that reads it, so the rows have one of their own.
+        if !self.ended.is_empty() {
+            let ended: Vec<Ending<'_>> = self.ended.iter().map(ending).collect();
+            write(tx, ENDED, &ended).await?;
+        }
+        if !self.rows.is_empty() {
+            write(tx, ROWS, &self.rows).await?;
+        }
+        if !follows.is_empty() {
+            write(tx, FOLLOWS, &follows).await?;
+        }
         Ok(())
     }
 }
 
+/// Carries out a text whose ?1 is a JSON text and ?2 the time.
+async fn write(
+    tx: &mut Tx<'_>,
+    statement: &'static str,
+    written: &(impl Serialize + Sync + ?Sized),
+) -> Result<()> {
+    sqlx::query(statement)
+        .bind(serde_json::to_string(written).map_err(unwritable)?)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// An ended job: id, state, reason, attempts, settlement, last error, outcome, store, path, digest, published.
+type Ending<'r> = (
+    i64,
+    &'r str,
+    &'r Option<String>,
+    i64,
+    &'r Option<String>,
+    &'r Option<String>,
+    &'r Option<String>,
+    &'r Option<String>,
+    &'r Option<String>,
+    &'r Option<String>,
+    Option<i64>,
+);
+
+fn ending(row: &JobRow) -> Ending<'_> {
+    (
+        row.id,
+        &row.state,
+        &row.reason,
+        row.attempts,
+        &row.settlement,
+        &row.last_error,
+        &row.outcome_json,
+        &row.store,
+        &row.path,
+        &row.sha256,
+        row.published,
+    )
+}
+
+/// What follows from transitions beside the rows themselves.
 #[derive(Serialize)]
-struct Written<'c> {
-    rows: &'c [JobRow],
+struct Follows<'c> {
     history: &'c [History],
     long: Vec<i64>,
     lanes: &'c [LaneState],
@@ -208,9 +270,25 @@ struct Written<'c> {
     left: &'c [(String, i64)],
 }
 
-/// All that follows from transitions, as one text: ?1 is a [`Written`], ?2 the time.
-const WRITE: &str = concat!(
-    "UPDATE jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
+impl Follows<'_> {
+    fn is_empty(&self) -> bool {
+        self.history.is_empty()
+            && self.lanes.is_empty()
+            && self.turns.is_empty()
+            && self.freed.is_empty()
+            && self.left.is_empty()
+    }
+}
+
+/// Jobs that a settlement ended; ?1 is a list of [`ending`]s. What they keep from before stays untouched.
+const ENDED: &str = "UPDATE jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
+         settlement = q.value ->> 4, last_error = q.value ->> 5, outcome_json = q.value ->> 6, store = q.value ->> 7,
+         path = q.value ->> 8, sha256 = q.value ->> 9, published = q.value ->> 10, lease_request = NULL,
+         worker_id = NULL, checkpoint = NULL, finished_at = ?2, updated_at = ?2
+     FROM json_each(?1) q WHERE jobs.id = q.value ->> 0";
+
+/// All other jobs that changed; ?1 is a list of [`JobRow`]s.
+const ROWS: &str = "UPDATE jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
          slot = NULL, class = q.value ->> 'class', reason = q.value ->> 'reason', attempts = q.value ->> 'attempts',
          losses = q.value ->> 'losses', throttles = q.value ->> 'throttles', available_at = q.value ->> 'available_at',
          lease_token = q.value ->> 'lease_token', lease_request = NULL, worker_id = NULL,
@@ -218,7 +296,10 @@ const WRITE: &str = concat!(
          last_error = q.value ->> 'last_error', outcome_json = q.value ->> 'outcome_json', store = q.value ->> 'store',
          path = q.value ->> 'path', sha256 = q.value ->> 'sha256', published = q.value ->> 'published',
          finished_at = q.value ->> 'finished_at', updated_at = ?2
-     FROM json_each(?1, '$.rows') q WHERE jobs.id = q.value ->> 'id';",
+     FROM json_each(?1) q WHERE jobs.id = q.value ->> 'id'";
+
+/// ?1 is a [`Follows`].
+const FOLLOWS: &str = concat!(
     "INSERT INTO history (job, at, event, reason, worker)
      SELECT value ->> 'job', ?2, value ->> 'event', value ->> 'reason', value ->> 'worker' FROM json_each(?1, '$.history');",
     "DELETE FROM history WHERE id IN (

@@ -8,7 +8,7 @@ use sqlx::{Column as _, FromRow as _, Row as _};
 
 use super::lanes::{self, LaneState, lane_columns};
 use super::open::failed;
-use super::rows::{Changes, JobRow, job_columns, unwritable};
+use super::rows::{Changes, JobRow, ending_columns, job_columns, unwritable};
 use super::tx::Tx;
 use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Verdict};
 
@@ -149,18 +149,22 @@ struct Known {
     taken: HashMap<(String, String), i64>,
 }
 
-/// Reads the jobs, lanes and paths under the JSON text ?1, as one text.
-const KNOWN: &str = concat!(
-    "SELECT ",
-    job_columns!(),
-    ", w.store AS worker_store FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value
-     LEFT JOIN workers w ON w.id = j.worker_id;",
-    "SELECT q.value AS lane, ",
-    lane_columns!(),
-    " FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value;",
-    "SELECT j.store, j.path, j.id FROM json_each(?1, '$.paths') q
-     JOIN jobs j ON j.store = q.value ->> 0 AND j.path = q.value ->> 1 COLLATE NOCASE AND j.path IS NOT NULL"
-);
+/// Reads the jobs, lanes and paths under the JSON text ?1, as one text. A macro, since statements are literals.
+macro_rules! known {
+    ($columns:ident) => {
+        concat!(
+            "SELECT ",
+            $columns!(),
+            ", w.store AS worker_store FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value
+             LEFT JOIN workers w ON w.id = j.worker_id;",
+            "SELECT q.value AS lane, ",
+            lane_columns!(),
+            " FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value;",
+            "SELECT j.store, j.path, j.id FROM json_each(?1, '$.paths') q
+             JOIN jobs j ON j.store = q.value ->> 0 AND j.path = q.value ->> 1 COLLATE NOCASE AND j.path IS NOT NULL"
+        )
+    };
+}
 
 async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
     let asked = serde_json::json!({
@@ -168,7 +172,11 @@ async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
         "lanes": lanes::named(settlements.iter().flat_map(|settlement| &settlement.lanes)),
         "paths": settlements.iter().filter_map(|settlement| path_key(&settlement.verdict)).collect::<HashSet<_>>(),
     });
-    let rows = sqlx::query(KNOWN).bind(asked.to_string()).fetch_all(&mut *tx.conn).await.map_err(failed)?;
+    // Most batches only end jobs, and for that little of their rows is needed.
+    let only_ends = settlements.iter().all(|settlement| settlement.verdict.is_terminal());
+    let statement = if only_ends { known!(ending_columns) } else { known!(job_columns) };
+    let rows =
+        sqlx::query(statement).bind(asked.to_string()).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     let mut known = Known { held: HashMap::new(), lanes: BTreeMap::new(), taken: HashMap::new() };
     for row in &rows {
         // The three statements differ in their first columns.
