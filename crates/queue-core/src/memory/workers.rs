@@ -44,7 +44,8 @@ impl Model {
         let Some(worker) = self.workers.get(id).filter(|worker| worker.expires_at <= self.now) else {
             return Ok(false);
         };
-        self.lose(id, worker.max_losses, worker.info.store.clone())?;
+        let (max_losses, store) = (worker.max_losses, worker.info.store.clone());
+        self.lose(id, max_losses, store.as_ref())?;
         Ok(true)
     }
 
@@ -75,14 +76,14 @@ impl Model {
         let expired = self.workers.iter().filter(|(_, worker)| worker.expires_at <= self.now);
         let expired: Vec<WorkerId> = expired.map(|(id, _)| id.clone()).collect();
         for id in expired {
-            self.lose(&id, max_losses, store.clone())?;
+            self.lose(&id, max_losses, store.as_ref())?;
             self.workers.remove(&id);
         }
         Ok(())
     }
 
     /// Charges a loss to each job that a dead process held (INV-ATTEMPTS).
-    fn lose(&mut self, id: &WorkerId, max_losses: u32, store: Option<StoreId>) -> Result<()> {
+    fn lose(&mut self, id: &WorkerId, max_losses: u32, store: Option<&StoreId>) -> Result<()> {
         for job in self.held_by(id) {
             let losses = self.jobs.get(&job).map_or(0, |job| job.row.losses) + 1;
             let is_last = losses >= max_losses;
@@ -91,10 +92,10 @@ impl Model {
             let hint =
                 if is_last { "; it is not tried again, see `longhaul queue retry-failed`" } else { "" };
             let text = format!("its worker process died {times} while it ran{hint}");
-            let store = store.clone();
+            let store = store.filter(|_| is_last).cloned();
             self.transition(job, event, Some(LEASE_LOST), |job| {
                 job.row.reason = Some(LEASE_LOST.to_owned());
-                job.row.store = store.filter(|_| is_last);
+                job.row.store = store;
                 job.row.last_error = Some(shortened(&text));
             })?;
         }
