@@ -188,6 +188,7 @@ cases! {
         the_highest_class_goes_first,
         inv_fair_every_class_moves,
         inv_fair_every_class_moves_in_large_batches_too,
+        inv_fair_no_class_between_the_highest_and_the_lowest_starves,
         asking_for_many_does_not_favour_the_lowest_class,
     }
     slots {

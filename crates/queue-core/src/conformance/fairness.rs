@@ -165,7 +165,26 @@ pub(super) async fn inv_fair_every_class_moves(store: &TestStore) {
     for _ in 0..64 {
         *given.entry(store.lease_one(&worker).await.priority.get()).or_default() += 1;
     }
-    assert_eq!(given, [(9, 60), (1, 4)].into(), "one in sixteen goes to the lowest class");
+    assert_eq!(given, [(9, 60), (4, 2), (1, 2)].into(), "one in sixteen goes to a lower class, each in turn");
+}
+
+/// However many classes wait, and though none of them ever runs empty.
+pub(super) async fn inv_fair_no_class_between_the_highest_and_the_lowest_starves(store: &TestStore) {
+    let worker = store.join("w").await;
+    for class in [9, 7, 5, 3, 0] {
+        store.enqueue_in_class(&format!("class{class}.example"), class, 200).await;
+    }
+    let mut given: BTreeMap<u8, usize> = BTreeMap::new();
+    let mut taken = 0;
+    // Batches that do not divide the sixteen, so that the turn of the lower ones falls anywhere in them.
+    while taken < 192 {
+        let jobs = store.lease(&worker, 7.min(192 - taken)).await;
+        taken += jobs.len();
+        for job in jobs {
+            *given.entry(job.priority.get()).or_default() += 1;
+        }
+    }
+    assert_eq!(given, [(9, 180), (7, 3), (5, 3), (3, 3), (0, 3)].into());
 }
 
 pub(super) async fn inv_fair_every_class_moves_in_large_batches_too(store: &TestStore) {

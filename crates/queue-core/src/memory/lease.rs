@@ -1,7 +1,7 @@
 //! Fair leasing: a walk over the turns that are open, each giving its share.
 //!
-//! The highest class goes first; of every sixteen jobs given one goes to the lowest class waiting, so that every
-//! class moves. A turn that was visited goes behind the others, whether it gave or not (INV-FAIR).
+//! The highest class goes first; of every sixteen jobs given one goes to a lower class, to each that waits in turn, so
+//! that every class moves. A turn that was visited goes behind the others, whether it gave or not (INV-FAIR).
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::{
     Epoch, JobEvent, JobId, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob, Place, Result, Timestamp,
 };
 
-/// One job given in so many goes to the lowest class waiting.
-const LOWEST_EVERY: u64 = 16;
+/// One job given in so many goes to a lower class than the highest waiting.
+const LOWER_EVERY: u64 = 16;
 /// Nothing that was granted starts later than this (INV-COOLDOWN).
 const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 
@@ -69,14 +69,14 @@ impl Model {
     fn give_by_class(&mut self, request: &LeaseRequest, jobs: &mut Vec<LeasedJob>) -> Result<()> {
         // Each round gives a job or puts off a turn that was open, so it ends.
         while jobs.len() < request.max
-            && let Some((lowest, highest)) = self.turns.open_classes(self.now)
+            && let [lower @ .., highest] = self.turns.open_classes(self.now).as_slice()
         {
             let wanted = request.max - jobs.len();
-            let until_lowest = LOWEST_EVERY - 1 - self.grants % LOWEST_EVERY;
-            let (class, share) = match usize::try_from(until_lowest).unwrap_or(usize::MAX) {
-                _ if lowest == highest => (highest, wanted),
-                0 => (lowest, 1),
-                until_lowest => (highest, wanted.min(until_lowest)),
+            let until_lower = LOWER_EVERY - 1 - self.grants % LOWER_EVERY;
+            let (class, share) = match usize::try_from(until_lower).unwrap_or(usize::MAX) {
+                _ if lower.is_empty() => (*highest, wanted),
+                0 => (turn_of(lower, self.grants / LOWER_EVERY), 1),
+                until_lower => (*highest, wanted.min(until_lower)),
             };
             self.pass(request, class, share, jobs)?;
         }
@@ -214,6 +214,12 @@ impl Model {
         let next = opens.into_iter().chain(expires).filter(|at| *at != Timestamp::NEVER).min();
         (alone_waiting, next.map(|at| at.after(self.now)))
     }
+}
+
+/// Which of the lower classes has the turn of this number: the lowest begins, and all are asked in a circle.
+fn turn_of(lower: &[u8], turn: u64) -> u8 {
+    let among = u64::try_from(lower.len()).unwrap_or(u64::MAX);
+    usize::try_from(turn % among).ok().and_then(|index| lower.get(index)).copied().unwrap_or(0)
 }
 
 /// For how long a start that was counted now may still happen.

@@ -63,11 +63,9 @@ impl Turns {
         open.take(most).map(|(.., lane)| lane.clone()).collect()
     }
 
-    /// The lowest and the highest class below [`ALONE`] that have an open turn.
-    pub(super) fn open_classes(&self, now: Timestamp) -> Option<(u8, u8)> {
-        let mut open = (0..ALONE).filter(|class| self.next(*class).is_some_and(|open_at| open_at <= now));
-        let lowest = open.next()?;
-        Some((lowest, open.next_back().unwrap_or(lowest)))
+    /// The classes below [`ALONE`] that have an open turn, lowest first.
+    pub(super) fn open_classes(&self, now: Timestamp) -> Vec<u8> {
+        (0..ALONE).filter(|class| self.next(*class).is_some_and(|open_at| open_at <= now)).collect()
     }
 
     /// When the first turn of a class opens.

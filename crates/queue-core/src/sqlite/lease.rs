@@ -25,8 +25,8 @@ use crate::{
 
 /// At most so many turns in one pass.
 const PASS_MAX: usize = 256;
-/// One lease in so many goes to the lowest class waiting.
-const LOWEST_EVERY: i64 = 16;
+/// One lease in so many goes to a lower class than the highest waiting.
+const LOWER_EVERY: i64 = 16;
 /// Nothing that was granted starts later than this (INV-COOLDOWN).
 pub(super) const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 
@@ -185,8 +185,8 @@ async fn repeat(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Vec<LeasedJob
     rows.iter().map(|row| read_job(row, Duration::ZERO)).collect()
 }
 
-/// Takes from the highest class that has something to give, but of every sixteen grants one from the lowest, so that
-/// every class moves (INV-FAIR).
+/// Takes from the highest class that has something to give, but of every sixteen grants one from a lower class, from
+/// each that waits in turn, so that every class moves (INV-FAIR).
 async fn take_fairly(
     tx: &mut Tx<'_>,
     request: &LeaseRequest,
@@ -196,12 +196,12 @@ async fn take_fairly(
 ) -> Result<()> {
     let open = classes.iter().filter(|(class, open_at)| *class != ALONE && *open_at <= tx.now);
     let mut open: Vec<i64> = open.map(|(class, _)| *class).collect();
-    while let (Some(highest), Some(lowest), 1..) = (open.first().copied(), open.last().copied(), wanted) {
-        let before_lowest = usize::try_from(LOWEST_EVERY - 1 - tx.tally.grants % LOWEST_EVERY).unwrap_or(0);
-        let (class, share) = match before_lowest {
-            _ if highest == lowest => (highest, wanted),
-            0 => (lowest, 1),
-            share => (highest, share.min(wanted)),
+    while let ([highest, lower @ ..], 1..) = (open.as_slice(), wanted) {
+        let before_lower = usize::try_from(LOWER_EVERY - 1 - tx.tally.grants % LOWER_EVERY).unwrap_or(0);
+        let (class, share) = match before_lower {
+            _ if lower.is_empty() => (*highest, wanted),
+            0 => (turn_of(lower, tx.tally.grants / LOWER_EVERY), 1),
+            share => (*highest, share.min(wanted)),
         };
         let before = jobs.len();
         take(tx, request, class, share, jobs).await?;
@@ -212,6 +212,17 @@ async fn take_fairly(
         }
     }
     Ok(())
+}
+
+/// Which of the lower classes, highest first, has the turn of this number: the lowest begins, and all are asked in a
+/// circle.
+fn turn_of(lower: &[i64], turn: i64) -> i64 {
+    let among = i64::try_from(lower.len()).unwrap_or(i64::MAX);
+    usize::try_from(turn.rem_euclid(among))
+        .ok()
+        .and_then(|index| lower.iter().rev().nth(index))
+        .copied()
+        .unwrap_or(0)
 }
 
 /// A turn that a pass visits.

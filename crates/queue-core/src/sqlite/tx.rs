@@ -21,7 +21,7 @@ const FINISH: &str = "UPDATE tally SET queued = ?, in_progress = ?, done = ?, sk
 pub(super) struct Tally {
     pub(super) counts: StateCounts,
     pub(super) clock: Timestamp,
-    /// Jobs ever leased; one in sixteen goes to the lowest class waiting.
+    /// Jobs ever leased; one in sixteen goes to a lower class, each in turn.
     pub(super) grants: i64,
     /// Visits to turns; orders those that open at the same millisecond.
     pub(super) visits: i64,
