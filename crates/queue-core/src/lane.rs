@@ -17,7 +17,7 @@ pub enum LaneReport {
         lane: Lane,
     },
     /// It did not (5xx, reset, timeout): five in a row are a strike, and close the lane as a throttling without
-    /// `retry_after` does.
+    /// `retry_after` does. So is a single one in a lane that was closed and has answered fewer than four times since.
     Failed {
         /// The lane that failed.
         lane: Lane,

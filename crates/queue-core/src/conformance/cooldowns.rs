@@ -111,7 +111,9 @@ pub(super) async fn five_failures_in_a_row_are_a_strike(store: &TestStore) {
     assert_eq!(row.cause.as_deref(), Some("status 502"));
     store.advance(wait.unwrap());
     worker = store.join(&format!("{worker}-again")).await;
-    // The count has begun again.
+    // Once it is off probation the count has begun again.
+    let job = store.lease_one(&worker).await;
+    store.settle_with(job.token, retry(Duration::ZERO), vec![served(HOST); 4]).await;
     for _ in 0..4 {
         let job = store.lease_one(&worker).await;
         store.settle_with(job.token, retry(Duration::ZERO), vec![failed(HOST)]).await;

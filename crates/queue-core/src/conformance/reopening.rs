@@ -81,6 +81,47 @@ pub(super) async fn a_strike_narrows_the_lane_as_well(store: &TestStore) {
     assert_eq!(store.lease(&worker, 10).await.len(), 1);
 }
 
+/// Half-open: the one request that goes first decides.
+pub(super) async fn inv_cooldown_a_failure_after_the_closure_closes_again(store: &TestStore) {
+    let mut worker = reopened(store).await;
+    // Once with no answer in between, then after a few: it is still narrow.
+    for answers in [0, 1, 3] {
+        let job = store.lease_one(&worker).await;
+        let mut reports = vec![served(HOST); answers];
+        reports.push(failed(HOST));
+        store.settle_with(job.token, retry(Duration::ZERO), reports).await;
+        assert_eq!(reopening(store).await, Some(1), "after {answers} answers");
+        let closed = store.queue().stats().await.unwrap().next_cooled.expect("it is closed again");
+        assert!(closed > Duration::from_secs(50), "{closed:?}");
+        assert!(store.lease(&worker, 10).await.is_empty());
+        store.advance(closed);
+        worker = store.join(&format!("after-{answers}")).await;
+    }
+}
+
+pub(super) async fn a_lane_that_answers_again_is_not_closed_by_one_failure(store: &TestStore) {
+    let worker = reopened(store).await;
+    let job = store.lease_one(&worker).await;
+    let mut reports = vec![served(HOST); 4];
+    reports.extend([failed(HOST), failed(HOST), failed(HOST), failed(HOST)]);
+    store.settle_with(job.token, retry(Duration::ZERO), reports).await;
+    assert_eq!(reopening(store).await, Some(5));
+    assert_eq!(store.lease(&worker, 10).await.len(), 5);
+}
+
+/// What was under way when the lane was closed says nothing about the time after.
+pub(super) async fn failures_during_the_closure_do_not_prolong_it(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 10).await;
+    let held = store.lease(&worker, 4).await;
+    store.settle_with(held[0].token, throttled(), vec![asks_for_quiet(HOST, Some(10))]).await;
+    for job in &held[1..] {
+        store.settle_with(job.token, retry(Duration::ZERO), vec![failed(HOST)]).await;
+    }
+    store.advance_secs(10);
+    assert_eq!(store.lease(&worker, 10).await.len(), 1);
+}
+
 /// The lane's turn was put off until a slot is free, and a wider lane has one without anybody settling there.
 pub(super) async fn a_wider_lane_is_leased_from_though_no_slot_was_freed(store: &TestStore) {
     let worker = reopened(store).await;

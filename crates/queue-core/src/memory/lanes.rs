@@ -9,6 +9,9 @@ use crate::{ErrorKind, LaneReport, QueueError, Result, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: u32 = 5;
+/// A lane that was closed is on probation while it gives at most so many slots: one failure closes it again. Were it on
+/// probation until it gives what is configured, a host of which one request in twenty fails would hardly ever come so far.
+const PROBATION: u32 = 4;
 /// No host closes its lane for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// A reopening lane that has come this far gives what is configured.
@@ -47,6 +50,11 @@ impl LaneState {
         configured.into_iter().chain(self.reopening).min()
     }
 
+    /// Whether it is open after a closure and has not yet shown that it is well again.
+    fn is_on_probation(&self, now: Timestamp) -> bool {
+        self.not_before <= now && self.reopening.is_some_and(|slots| slots <= PROBATION)
+    }
+
     fn strike(&mut self, cause: &str, now: Timestamp) {
         let closure = self.penalty.strike(now.since_epoch(), fastrand::f64());
         self.close(closure, cause, now);
@@ -74,7 +82,7 @@ impl LaneState {
             }
             LaneReport::Failed { cause, .. } => {
                 self.failures += 1;
-                if self.failures >= FAILURES_STRIKE {
+                if self.failures >= FAILURES_STRIKE || self.is_on_probation(now) {
                     self.failures = 0;
                     self.strike(cause, now);
                 }

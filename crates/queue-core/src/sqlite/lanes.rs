@@ -15,6 +15,8 @@ use crate::{LaneReport, Result, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: i64 = 5;
+/// A lane that was closed is on probation while it gives at most so many slots: one failure closes it again.
+const PROBATION: i64 = 4;
 /// No host closes its lane for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// A reopening lane that has come this far gives what is configured.
@@ -87,7 +89,7 @@ impl LaneState {
             }
             LaneReport::Failed { cause, .. } => {
                 self.failures += 1;
-                if self.failures >= FAILURES_STRIKE {
+                if self.failures >= FAILURES_STRIKE || self.is_on_probation(now) {
                     self.failures = 0;
                     self.strike(cause, now)?;
                 }
@@ -100,6 +102,11 @@ impl LaneState {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is open after a closure and has not yet shown that it is well again.
+    fn is_on_probation(&self, now: Timestamp) -> bool {
+        now.0 >= self.not_before && self.reopening.is_some_and(|slots| slots <= PROBATION)
     }
 
     fn strike(&mut self, cause: &str, now: Timestamp) -> Result<()> {
