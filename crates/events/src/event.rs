@@ -114,11 +114,11 @@ pub enum Event {
         /// The job.
         job: i64,
     },
-    /// A host asked for quiet or failed too often.
+    /// A host asked for quiet or failed too often, so it is left alone, or for longer than it was.
     LaneClosed {
         /// Which.
         lane: Lane,
-        /// For how long, if it said.
+        /// For how long, if that is known.
         retry_after: Option<Duration>,
         /// What it did.
         cause: String,

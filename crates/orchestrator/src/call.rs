@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longhaul_queue_core::{
-    Answer, JobState, LeaseBatch, LeaseRequest, QueueError, QueueStats, Settled, Settlement,
+    Answer, JobState, LaneClosure, LeaseBatch, LeaseRequest, QueueError, QueueStats, Settled, Settlement,
 };
 use longhaul_worker::{Finished, StoreBackoff};
 
@@ -18,8 +18,13 @@ const STALE_REPLY: Duration = Duration::from_secs(2);
 /// What the queue answered to one call.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Settlements, their answers in the same order, and what was leased.
-    Settled { finished: Vec<Finished>, answers: Vec<Answer>, leased: Option<Leased> },
+    /// Settlements, their answers in the same order, the lanes that they closed, and what was leased.
+    Settled {
+        finished: Vec<Finished>,
+        answers: Vec<Answer>,
+        closed: Vec<LaneClosure>,
+        leased: Option<Leased>,
+    },
     /// A lease was asked for until the process could not trust its leases any more; there is no answer.
     GaveUp,
     /// Repeating mends nothing.
@@ -59,16 +64,16 @@ pub(crate) async fn dispatch(
             None if settlements.is_empty() => return Reply::GaveUp,
             Some(request) if settlements.is_empty() => {
                 let batch = shared.queue.lease(request).await;
-                batch.map(|batch| Settled { answers: Vec::new(), batch: Some(batch) })
+                batch.map(|batch| Settled { answers: Vec::new(), closed: Vec::new(), batch: Some(batch) })
             }
             request => shared.queue.settle(&settlements, request.as_ref()).await,
         };
         match answer {
-            Ok(Settled { answers, batch }) => {
+            Ok(Settled { answers, closed, batch }) => {
                 let now = shared.now();
                 let replied_at = if now.saturating_sub(asked) > STALE_REPLY { asked } else { now };
                 let leased = request.zip(batch).map(|(request, batch)| Leased { request, batch, replied_at });
-                return Reply::Settled { finished, answers, leased };
+                return Reply::Settled { finished, answers, closed, leased };
             }
             Err(error) if error.is_retryable() => {
                 shared.store_failed(&error);

@@ -300,6 +300,7 @@ cases! {
         no_host_closes_its_lane_for_more_than_a_day,
         without_a_time_the_penalty_box_decides_and_doubles,
         five_failures_in_a_row_are_a_strike,
+        a_settlement_says_which_lanes_it_closed,
         an_answer_between_failures_forgives_them,
         inv_attempts_a_throttling_is_charged_if_the_lane_served_others,
         work_without_a_host_cannot_be_throttled,

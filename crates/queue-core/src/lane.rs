@@ -46,6 +46,17 @@ impl LaneReport {
     }
 }
 
+/// A lane that settlements closed, or closed for longer than it was: a host asked for quiet, or failed too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneClosure {
+    /// The host key.
+    pub lane: Lane,
+    /// For how long from the commit on.
+    pub length: Duration,
+    /// What the host did, for people.
+    pub cause: String,
+}
+
 /// A lane as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneRow {

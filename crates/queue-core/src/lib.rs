@@ -25,7 +25,7 @@ pub use admin::{Explanation, JobFilter, JobPage, LanePage, QueueAdmin, QueueChec
 pub use error::{ErrorKind, QueueError, Result};
 pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreId, Timestamp, WorkerId};
 pub use job::{Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
-pub use lane::{LaneReport, LaneRow};
+pub use lane::{LaneClosure, LaneReport, LaneRow};
 pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, WorkerInfo};
 pub use longhaul_limiter::{Keying, Lane, LaneRules, Role};
 pub use memory::MemoryQueue;

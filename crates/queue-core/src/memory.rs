@@ -20,6 +20,7 @@ mod view;
 mod watch;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -167,10 +168,12 @@ impl WorkQueue for MemoryQueue {
             self.agree_on_keying(&request.rules)?;
         }
         self.step(|model| {
-            let answers =
-                settlements.iter().map(|settlement| model.settle(settlement)).collect::<Result<_>>()?;
+            let mut closed = BTreeSet::new();
+            let answers = settlements.iter().map(|settlement| model.settle(settlement, &mut closed));
+            let answers = answers.collect::<Result<_>>()?;
+            let closed = closed.iter().map(|lane| model.closure(lane)).collect();
             let batch = then.map(|request| model.lease(request)).transpose()?;
-            Ok(Settled { answers, batch })
+            Ok(Settled { answers, closed, batch })
         })
     }
 

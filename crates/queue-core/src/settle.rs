@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobEvent, JobState, LaneReport, LeaseBatch, LeaseToken, Place, StoreId};
+use crate::{JobEvent, JobState, LaneClosure, LaneReport, LeaseBatch, LeaseToken, Place, StoreId};
 
 /// The end of one try. Fenced on its own: a batch with a stale one settles all others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +143,8 @@ pub enum Answer {
 pub struct Settled {
     /// One for each settlement, in order.
     pub answers: Vec<Answer>,
+    /// The lanes that their reports closed, by name. A repeated settlement reports nothing, so it closes none.
+    pub closed: Vec<LaneClosure>,
     /// What the lease request was given, if there was one.
     pub batch: Option<LeaseBatch>,
 }

@@ -140,21 +140,21 @@ impl WorkQueue for SqliteQueue {
         }
         let settlements = Arc::new(settlements.to_vec());
         let then = then.cloned();
-        let (answers, leased) = self
+        let ((answers, closed), leased) = self
             .inner
             .write(Urgency::Work, move |tx| {
                 let (settlements, then) = (Arc::clone(&settlements), then.clone());
                 Box::pin(async move {
-                    let answers = settle::settle(tx, &settlements).await?;
+                    let settled = settle::settle(tx, &settlements).await?;
                     let leased = match &then {
                         Some(request) => Some(lease::lease(tx, request).await?),
                         None => None,
                     };
-                    Ok((answers, leased))
+                    Ok((settled, leased))
                 })
             })
             .await?;
-        Ok(Settled { answers, batch: leased.map(|leased| self.inner.received(leased)) })
+        Ok(Settled { answers, closed, batch: leased.map(|leased| self.inner.received(leased)) })
     }
 
     async fn published(&self, ids: &[JobId]) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhaul_events::Event;
 use longhaul_pipeline::Outcome;
-use longhaul_queue_core::{Answer, ErrorKind, JobState, LaneReport, LeasedJob, QueueError, QueueStats};
+use longhaul_queue_core::{Answer, ErrorKind, JobState, LaneClosure, LeasedJob, QueueError, QueueStats};
 use longhaul_worker::Finished;
 
 use super::{Dispatcher, Drain};
@@ -19,8 +19,11 @@ const CONTRADICTION: Duration = Duration::from_millis(250);
 impl Dispatcher {
     pub(super) fn replied(&mut self, reply: Reply) {
         match reply {
-            Reply::Settled { finished, answers, leased } => {
+            Reply::Settled { finished, answers, closed, leased } => {
                 let settled = !finished.is_empty();
+                for LaneClosure { lane, length, cause } in closed {
+                    self.shared.emit(&Event::LaneClosed { lane, retry_after: Some(length), cause });
+                }
                 // Answers first: a claim that ended and the job's next one may come in the same reply.
                 for (one, answer) in finished.into_iter().zip(answers) {
                     self.answered(one, answer);
@@ -70,12 +73,6 @@ impl Dispatcher {
             bytes: finished.bytes(),
             elapsed: finished.elapsed,
         });
-        for report in &finished.settlement.lanes {
-            if let LaneReport::Throttled { lane, retry_after, cause } = report {
-                let (lane, retry_after, cause) = (lane.clone(), *retry_after, cause.clone());
-                self.shared.emit(&Event::LaneClosed { lane, retry_after, cause });
-            }
-        }
         if let Some(detail) = &finished.local_fault {
             if let Some(retry_in) = self.faults.found(self.shared.now()) {
                 self.shared.emit(&Event::LocalFault { detail: detail.clone(), retry_in });

@@ -171,6 +171,30 @@ async fn inv_attempts_a_throttled_lane_closes_others_go_on_and_nobody_is_charged
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_fails_too_often_is_announced_as_closed() {
+    let mut bench = Bench::new(|_job, _context| {
+        Box::pin(async {
+            let mut result: RunResult = failed(FailureClass::Transient, Reason::HttpStatus);
+            result.hosts.push(HostReport::Failed { lane: lane("a.example"), cause: "status 502".to_owned() });
+            result
+        })
+    });
+    bench.config.workers = 1;
+    bench.config.max_job_attempts = 1;
+    bench.enqueue("a.example", 5).await;
+    let summary = bench.run().await;
+    assert_eq!(summary.count("error"), 5);
+    let closed = bench.rest_of_events().into_iter().filter_map(|event| match event {
+        Event::LaneClosed { lane, retry_after, cause } => Some((lane, retry_after, cause)),
+        _ => None,
+    });
+    let closed: Vec<_> = closed.collect();
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    assert_eq!((&closed[0].0, closed[0].2.as_str()), (&lane("a.example"), "status 502"));
+    assert!(closed[0].1.is_some_and(|length| length > Duration::from_secs(50)), "{closed:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_local_fault_pauses_leasing_and_charges_nobody() {
     let broken = Arc::new(AtomicUsize::new(0));
     let tries = broken.clone();

@@ -121,6 +121,32 @@ pub(super) async fn five_failures_in_a_row_are_a_strike(store: &TestStore) {
     assert_eq!(closed_for(store).await, None);
 }
 
+/// What people are told comes from here: a strike is seen by nobody but the store.
+pub(super) async fn a_settlement_says_which_lanes_it_closed(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 5).await;
+    let held = store.lease(&worker, 5).await;
+    let settle = async |number: usize, reports: Vec<crate::LaneReport>| {
+        let settlement = Settlement::new(held[number].token, retry(Duration::ZERO)).with_lanes(reports);
+        store.queue().settle(&[settlement], None).await.unwrap().closed
+    };
+    let failing = vec![failed("b.example"); 4];
+    assert_eq!(settle(0, [failing, vec![served(HOST), asks_for_quiet("", None)]].concat()).await, []);
+    // The fifth in a row, and a host that says for how long; by name.
+    let reports =
+        || vec![failed("b.example"), asks_for_quiet(HOST, Some(30)), asks_for_quiet(HOST, Some(20))];
+    let closed = settle(1, reports()).await;
+    let seen: Vec<_> = closed.iter().map(|one| (one.lane.as_str(), one.cause.as_str())).collect();
+    assert_eq!(seen, [(HOST, "status 429"), ("b.example", "status 502")]);
+    assert_eq!(closed[0].length, Duration::from_secs(30));
+    assert!(is_about_minutes(Some(closed[1].length), 1), "{closed:?}");
+    assert_eq!(settle(1, reports()).await, [], "a repeated settlement closes nothing");
+    // Closed already, and for longer.
+    store.advance_secs(5);
+    assert_eq!(settle(2, vec![asks_for_quiet(HOST, Some(10))]).await, []);
+    assert_eq!(settle(3, vec![asks_for_quiet(HOST, Some(60))]).await[0].length, Duration::from_mins(1));
+}
+
 pub(super) async fn an_answer_between_failures_forgives_them(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_many(HOST, 1).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use longhaul_limiter::{Lane, PaceState, PenaltyBox};
 
 use super::model::{Model, shortened};
-use crate::{ErrorKind, LaneReport, QueueError, Result, Timestamp};
+use crate::{ErrorKind, LaneClosure, LaneReport, QueueError, Result, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: u32 = 5;
@@ -106,10 +106,11 @@ impl Model {
         self.lanes.get(lane).cloned().unwrap_or_default()
     }
 
-    pub(super) fn report(&mut self, report: &LaneReport) {
+    /// Takes a report in. Whether it closed the lane, or for longer than it was.
+    pub(super) fn report(&mut self, report: &LaneReport) -> bool {
         let lane = report.lane();
         if lane.is_none() {
-            return;
+            return false;
         }
         let state = self.lanes.entry(lane.clone()).or_default();
         let (closed, slots) = (state.not_before, state.reopening);
@@ -121,6 +122,17 @@ impl Model {
         }
         // Who holds jobs ahead wants to hear of a closure as well.
         self.epoch += u64::from(is_closing || has_more_slots);
+        is_closing
+    }
+
+    /// For how long a lane is closed, and why.
+    pub(super) fn closure(&self, lane: &Lane) -> LaneClosure {
+        let state = self.lane(lane);
+        LaneClosure {
+            lane: lane.clone(),
+            length: state.not_before.after(self.now),
+            cause: state.cause.unwrap_or_default(),
+        }
     }
 
     pub(super) fn close(&mut self, lane: &Lane, length: Duration, cause: &str) -> Result<()> {

@@ -1,11 +1,15 @@
 //! Ending a try.
 
+use std::collections::BTreeSet;
+
+use longhaul_limiter::Lane;
+
 use super::model::{Job, Model, shortened};
 use crate::{Answer, JobState, LaneReport, LeaseToken, Place, Result, Settlement, Timestamp, Verdict};
 
 impl Model {
-    /// Settles one try. A batch is nothing but one after the other.
-    pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<Answer> {
+    /// Settles one try, and adds the lanes that it closes. A batch is nothing but one after the other.
+    pub(super) fn settle(&mut self, settlement: &Settlement, closed: &mut BTreeSet<Lane>) -> Result<Answer> {
         let token = settlement.token;
         let Some(job) = self.held(token) else { return Ok(self.answer_again(settlement)) };
         if let Verdict::Done { file: Some(file), .. } = &settlement.verdict
@@ -34,7 +38,9 @@ impl Model {
             job.settled = Some((settlement.clone(), state));
         }
         for report in &settlement.lanes {
-            self.report(report);
+            if self.report(report) {
+                closed.insert(report.lane().clone());
+            }
         }
         Ok(Answer::Recorded(state))
     }

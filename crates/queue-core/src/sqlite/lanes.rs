@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use longhaul_limiter::{PaceState, PenaltyBox};
+use longhaul_limiter::{Lane, PaceState, PenaltyBox};
 use serde::Serialize;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
@@ -11,7 +11,7 @@ use sqlx::{FromRow, Row as _};
 use super::open::failed;
 use super::rows::{Changes, corrupt, unwritable};
 use super::tx::Tx;
-use crate::{LaneReport, Result, Timestamp};
+use crate::{LaneClosure, LaneReport, Result, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: i64 = 5;
@@ -75,6 +75,15 @@ impl LaneState {
         pace.forget_before(now.since_epoch());
         self.pace = serde_json::to_string(&pace).map_err(unwritable)?;
         Ok(())
+    }
+
+    /// For how long it is closed, and why.
+    fn closure(&self, now: Timestamp) -> Result<LaneClosure> {
+        Ok(LaneClosure {
+            lane: Lane::new(self.lane.clone()).map_err(corrupt("a lane"))?,
+            length: Timestamp(self.not_before).after(now),
+            cause: self.cause.clone().unwrap_or_default(),
+        })
     }
 
     /// Takes a report in.
@@ -191,13 +200,14 @@ pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
     Ok(())
 }
 
-/// Takes reports in, oldest first, and adds the lanes that change.
+/// Takes reports in, oldest first, and adds the lanes that change. Returns those that are closed, or for longer than they
+/// were.
 pub(super) fn report(
     changes: &mut Changes,
     mut states: BTreeMap<String, LaneState>,
     reports: &[&LaneReport],
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Vec<LaneClosure>> {
     let before = states.clone();
     for report in reports {
         if let Some(state) = states.get_mut(report.lane().as_str()) {
@@ -207,8 +217,10 @@ pub(super) fn report(
     // A lane that reopens has more slots than when its turn was put off for want of one.
     let reopened = states.values().filter(|state| before[&state.lane].reopening != state.reopening);
     changes.freed(reopened.map(|state| state.lane.clone()));
+    let closed = states.values().filter(|state| before[&state.lane].not_before < state.not_before);
+    let closed = closed.map(|state| state.closure(now)).collect::<Result<_>>()?;
     changes.lanes(states.into_values().filter(|state| before[&state.lane] != *state).collect());
-    Ok(())
+    Ok(closed)
 }
 
 /// The names of the lanes that reports are about.

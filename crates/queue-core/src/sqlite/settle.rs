@@ -10,12 +10,15 @@ use super::lanes::{self, LaneState, lane_columns};
 use super::open::failed;
 use super::rows::{Changes, JobRow, job_columns, unwritable};
 use super::tx::Tx;
-use crate::{Answer, JobState, LaneReport, Place, Result, Settlement, Verdict};
+use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Verdict};
 
-/// Settles a batch. Answers in order.
-pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Vec<Answer>> {
+/// Settles a batch. Answers in order, and the lanes that its reports closed.
+pub(super) async fn settle(
+    tx: &mut Tx<'_>,
+    settlements: &[Settlement],
+) -> Result<(Vec<Answer>, Vec<LaneClosure>)> {
     if settlements.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let Known { held, lanes: states, mut taken } = known(tx, settlements).await?;
     let served = served(settlements, &held, &states);
@@ -56,9 +59,9 @@ pub(super) async fn settle(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Resul
         reports.extend(&settlement.lanes);
         answers.push(Answer::Recorded(to));
     }
-    lanes::report(&mut changes, states, &reports, tx.now)?;
+    let closed = lanes::report(&mut changes, states, &reports, tx.now)?;
     changes.write(tx).await?;
-    Ok(answers)
+    Ok((answers, closed))
 }
 
 /// What a verdict writes into the row; state and charges are the state machine's.
