@@ -83,7 +83,7 @@ pub(crate) struct Dispatcher {
     publishing: JoinSet<()>,
     /// At most one recovery is under way.
     recovery: JoinSet<Recovered>,
-    /// Outcomes that are being thrown away.
+    /// Outcomes that are being thrown away, and what they have taught about hosts.
     discards: JoinSet<()>,
     drain: Drain,
 }

@@ -10,6 +10,7 @@ use longhaul_worker::Finished;
 
 use super::{Dispatcher, Drain};
 use crate::call::{Leased, Reply};
+use crate::late::close_lanes;
 use crate::recovery::{Recovered, recover};
 
 /// When the counts say that something can be leased now, although a lease has just found nothing, they are asked
@@ -50,6 +51,7 @@ impl Dispatcher {
                 // INV-FENCE: the job is somebody else's; only what is this try's own is thrown away.
                 self.shared.registry.remove(token);
                 self.shared.emit(&Event::LeaseLost { job: token.job.0 });
+                self.discards.spawn(close_lanes(Arc::clone(&self.shared), finished.settlement.lanes));
                 self.discard(finished.outcome);
             }
             // Nothing was changed: the same claim is settled again.
