@@ -153,9 +153,14 @@ async fn write(
                     call.answer(Ok(()));
                 }
             }
-            Err(error) if group.len() == 1 => {
+            // Somebody else is in the way of all alike, and each would wait for as long again.
+            Err(error) if group.len() == 1 || error.kind() == ErrorKind::Busy => {
+                let (kind, message) = (error.kind(), error.to_string());
                 if let Some(call) = group.pop() {
                     call.answer(Err(error));
+                }
+                for call in group.drain(..) {
+                    call.answer(Err(QueueError::new(kind, message.clone())));
                 }
             }
             Err(_) => {
