@@ -249,6 +249,9 @@ impl Dispatcher {
                 self.epoch = epoch;
                 self.look_for_work();
             }
+            Woken::Changed(Err(error)) if !error.is_retryable() => {
+                self.fail("the queue cannot be listened to", error);
+            }
             Woken::Changed(Err(error)) => {
                 self.shared.store_failed(&error);
                 self.listen_after = self.shared.now() + LISTEN_AGAIN;

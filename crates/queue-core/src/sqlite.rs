@@ -4,7 +4,7 @@
 //! - `tx` is what such a transaction knows: its connection, its time, the tally.
 //! - `rows` persists transitions; `enqueue`, `lease`, `admit`, `settle`, `workers`, `lanes` and `admin` are the verbs.
 //! - `open` sets a file up and refuses what cannot work; `locks` are the OS locks beside the file, `gate` the wait for
-//!   one and `holder` who is in the way; `anchor` is the store's time; `read` and `watch` never write.
+//!   one and `holder` who is in the way; `home` notices that the file was taken away; `anchor` is the store's time; `read` and `watch` never write.
 
 mod admin;
 mod admit;
@@ -13,6 +13,7 @@ mod check;
 mod enqueue;
 mod gate;
 mod holder;
+mod home;
 mod lanes;
 mod lease;
 mod locks;

@@ -125,6 +125,7 @@ impl Inner {
         F: for<'t> Fn(&'t mut Tx<'_>) -> Carried<'t, T> + Send + 'static,
         T: Send + 'static,
     {
+        self.is_at_home()?;
         let ended = || QueueError::new(ErrorKind::Unavailable, "the queue's writer has ended");
         let (reply, answer) = oneshot::channel();
         let call = Request { urgency, work, result: None, reply };
