@@ -162,13 +162,15 @@ impl Dispatcher {
             Phase::Ending(ending) => ending.why,
             Phase::Running => RunEnd::Stopped,
         };
+        let unpublished = shared.registry.publishing_count() as u64;
         RunSummary {
             ended,
             settled: self.tally.settled,
             terminal: self.tally.terminal,
             bytes: shared.observer.received(),
             elapsed: shared.now().saturating_sub(self.began),
-            unpublished: shared.registry.publishing_count() as u64,
+            unpublished,
+            unpublished_because: self.health.trouble().filter(|_| unpublished > 0),
             left: stats.as_ref().map(|stats| stats.counts),
             next_open: stats.and_then(|stats| stats.next_open),
         }
