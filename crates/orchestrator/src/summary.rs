@@ -47,7 +47,8 @@ pub enum RunEnd {
     Stopped,
     /// A budget is used up.
     Budget(Budget),
-    /// The queue refused, and repeating mends nothing.
+    /// The queue refused, and repeating mends nothing; or a drain found for longer than its horizon that this machine
+    /// cannot work.
     Failed(OrchestratorError),
 }
 

@@ -80,6 +80,13 @@ impl Dispatcher {
             self.end(RunEnd::Budget(budget), grace);
         } else if self.drain == Drain::Over {
             self.end(RunEnd::Drained, None);
+        } else if self.config.drain
+            && let Some((lasts, detail)) = self.faults.lasts(now)
+            && lasts >= self.config.drain_horizon
+        {
+            // A drain waits for nothing longer than that; whoever waits for its end has to hear of it.
+            let error = OrchestratorError::local_fault(lasts, detail);
+            self.end(RunEnd::Failed(error), Some(self.config.grace));
         }
     }
 

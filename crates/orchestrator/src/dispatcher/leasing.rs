@@ -64,6 +64,7 @@ impl Dispatcher {
         let held = self.running.len() + self.finished.len();
         let max = max
             .min(self.tally.may_lease(&self.config.budgets, held))
+            .min(self.faults.may_lease(self.running.len()))
             .min(BACKLOG.saturating_sub(self.shared.registry.publishing_count() + held));
         if max == 0 {
             return None;

@@ -76,11 +76,13 @@ impl Dispatcher {
             elapsed: finished.elapsed,
         });
         if let Some(detail) = &finished.local_fault {
-            if let Some(retry_in) = self.faults.found(self.shared.now()) {
+            if let Some(retry_in) = self.faults.found(self.shared.now(), detail) {
                 self.shared.emit(&Event::LocalFault { detail: detail.clone(), retry_in });
             }
         } else if state == JobState::Done {
             self.faults.succeeded();
+        } else {
+            self.faults.passed(self.shared.now());
         }
         let ended = finished.ended(state, self.shared.wall_ms());
         // Without a store and a file nothing is to be published, and the queue knows that already.
