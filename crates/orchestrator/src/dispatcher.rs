@@ -88,7 +88,7 @@ pub(crate) struct Dispatcher {
     publishing: JoinSet<()>,
     /// At most one recovery is under way.
     recovery: JoinSet<Recovered>,
-    /// Outcomes that are being thrown away.
+    /// Outcomes that are being thrown away, and what they have taught about hosts.
     discards: JoinSet<()>,
     drain: Drain,
 }
@@ -257,6 +257,9 @@ impl Dispatcher {
             Woken::Changed(Ok(epoch)) => {
                 self.epoch = epoch;
                 self.look_for_work();
+            }
+            Woken::Changed(Err(error)) if !error.is_retryable() => {
+                self.fail("the queue cannot be listened to", error);
             }
             Woken::Changed(Err(error)) => {
                 self.shared.store_failed(&error);

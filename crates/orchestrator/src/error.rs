@@ -1,5 +1,7 @@
 //! The one error of this crate.
 
+use std::time::Duration;
+
 use longhaul_queue_core::QueueError;
 
 /// The result of every fallible call here.
@@ -13,6 +15,8 @@ pub enum ErrorKind {
     InvalidConfig,
     /// The queue refused, and repeating mends nothing.
     Queue,
+    /// This machine could not work for longer than a drain waits: no space, no network, no output folder.
+    LocalFault,
     /// The run was torn down from outside: its runtime ended, or a task of its own panicked.
     Aborted,
 }
@@ -34,6 +38,14 @@ impl OrchestratorError {
 
     pub(crate) fn aborted(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Aborted, message: message.into(), source: None }
+    }
+
+    pub(crate) fn local_fault(lasted: Duration, detail: &str) -> Self {
+        let message = format!(
+            "this machine cannot work, for {} s now: {detail}; no job was charged for it, so mend that and start again",
+            lasted.as_secs()
+        );
+        Self { kind: ErrorKind::LocalFault, message, source: None }
     }
 
     pub(crate) fn queue(what: &str, source: QueueError) -> Self {

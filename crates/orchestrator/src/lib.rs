@@ -17,6 +17,7 @@ mod error;
 mod fault;
 mod heartbeat;
 mod identity;
+mod late;
 mod publisher;
 mod recovery;
 mod registry;

@@ -1,8 +1,8 @@
 //! Makes what the queue recorded visible: final names, manifest lines. Off the slots' path.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
 use longhaul_events::Event;
@@ -31,12 +31,25 @@ const STUCK: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct PublisherHealth {
     failures: AtomicU32,
+    trouble: Mutex<Option<String>>,
 }
 
 impl PublisherHealth {
     /// Whether publications have failed several times in a row.
     pub(crate) fn is_stuck(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= STUCK
+    }
+
+    /// Why the last publication failed, if the last one did.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        let failures =
+            if trouble.is_some() { self.failures.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.failures.store(failures, Ordering::Relaxed);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 
@@ -66,11 +79,12 @@ pub(crate) async fn publish_all(
         // Room in the backlog, or a job that has to be fetched again, may be what the dispatcher waits for.
         shared.wake.notify_one();
         if waiting.is_empty() {
-            health.failures.store(0, Ordering::Relaxed);
+            health.note(None);
             backoff = StoreBackoff::new();
             continue;
         }
-        health.failures.fetch_add(1, Ordering::Relaxed);
+        let detail = published.why.unwrap_or_else(|| "what was fetched cannot be published".to_owned());
+        health.note(Some(detail.clone()));
         if inbox.is_closed() {
             last_tries += 1;
             if last_tries >= LAST_TRIES {
@@ -78,7 +92,9 @@ pub(crate) async fn publish_all(
                 return;
             }
         }
-        shared.clock.sleep(backoff.wait()).await;
+        let retry_in = backoff.wait();
+        shared.emit(&Event::LocalFault { detail, retry_in });
+        shared.clock.sleep(retry_in).await;
     }
 }
 
@@ -87,6 +103,8 @@ pub(crate) async fn publish_all(
 pub(crate) struct Published {
     /// The file system said no; to be tried again.
     pub(crate) again: Vec<Ended>,
+    /// What it said last.
+    pub(crate) why: Option<String>,
     /// Files that were gone: their jobs are queued again.
     pub(crate) requeued: u64,
 }
@@ -119,7 +137,8 @@ pub(crate) async fn publish(shared: &Shared, batch: Vec<Ended>) -> Published {
                 settled.push(token(&ended));
             }
             Some(Err(error)) => {
-                tracing::warn!(job, artifact, %error, "not published yet");
+                tracing::debug!(job, artifact, %error, "not published yet");
+                outcome.why = Some(error.to_string());
                 outcome.again.push(ended);
             }
             None => outcome.again.push(ended),

@@ -63,6 +63,9 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
             let published = publish(&shared, batch).await;
             recovered.requeued += published.requeued;
             recovered.left += published.again.len() as u64;
+            if let Some(why) = published.why {
+                tracing::warn!(jobs = published.again.len(), %why, "not published yet");
+            }
         }
     }
 }

@@ -182,6 +182,7 @@ impl RunHandle {
                     bytes: 0,
                     elapsed: std::time::Duration::ZERO,
                     unpublished: 0,
+                    unpublished_because: None,
                     left: None,
                     next_open: None,
                 }

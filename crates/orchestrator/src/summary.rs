@@ -22,6 +22,8 @@ pub struct RunSummary {
     pub elapsed: Duration,
     /// Ended jobs of this run whose publication failed so far; the next start's recovery takes them up.
     pub unpublished: u64,
+    /// What kept the last of them from being published.
+    pub unpublished_because: Option<String>,
     /// The queue's counts after the run; `None` if it could not say.
     pub left: Option<StateCounts>,
     /// How long until something could be leased; `None` if nothing waits for time alone.
@@ -45,7 +47,8 @@ pub enum RunEnd {
     Stopped,
     /// A budget is used up.
     Budget(Budget),
-    /// The queue refused, and repeating mends nothing.
+    /// The queue refused, and repeating mends nothing; or a drain found for longer than its horizon that this machine
+    /// cannot work.
     Failed(OrchestratorError),
 }
 

@@ -162,7 +162,8 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     /// Ends a pause; false if there was none.
     async fn resume(&self, lane: Option<&Lane>) -> Result<bool>;
 
-    /// Closes a lane for `length` from now, unless it is closed for longer already.
+    /// Closes a lane for `length` from now, unless it is closed for longer already. It reopens step by step, like one
+    /// that its host closed. `Invalid` for work without a host.
     async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()>;
 
     /// Ended jobs whose end is not published yet and that `store` publishes, by number: those that its own processes

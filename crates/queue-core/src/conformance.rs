@@ -321,6 +321,7 @@ cases! {
         after_64_answers_a_lane_gives_what_is_configured,
         answers_during_the_closure_do_not_widen,
         a_strike_narrows_the_lane_as_well,
+        a_lane_that_was_closed_by_hand_reopens_step_by_step,
         inv_cooldown_a_failure_after_the_closure_closes_again,
         a_lane_that_answers_again_is_not_closed_by_one_failure,
         failures_during_the_closure_do_not_prolong_it,

@@ -3,14 +3,17 @@
 //! - `writer` coalesces concurrent calls into one transaction; replies go out after its commit.
 //! - `tx` is what such a transaction knows: its connection, its time, the tally.
 //! - `rows` persists transitions; `enqueue`, `lease`, `admit`, `settle`, `workers`, `lanes` and `admin` are the verbs.
-//! - `open` sets a file up and refuses what cannot work; `locks` are the OS locks beside the file; `anchor` is the
-//!   store's time; `read` and `watch` never write.
+//! - `open` sets a file up and refuses what cannot work; `locks` are the OS locks beside the file, `gate` the wait for
+//!   one and `holder` who is in the way; `home` notices that the file was taken away; `anchor` is the store's time; `read` and `watch` never write.
 
 mod admin;
 mod admit;
 mod anchor;
 mod check;
 mod enqueue;
+mod gate;
+mod holder;
+mod home;
 mod lanes;
 mod lease;
 mod locks;

@@ -309,3 +309,32 @@ async fn inv_durable_reply_what_was_answered_is_committed() {
         assert_eq!(there, jobs);
     }
 }
+
+/// SQLite itself would go on writing into a file that nobody will ever find again.
+#[tokio::test]
+async fn a_queue_that_was_taken_away_is_noticed_by_every_kind_of_call() {
+    for gone in ["queue.sqlite", "queue.sqlite-wal"] {
+        for replaced in [false, true] {
+            let fixture = Fixture::new();
+            let queue = fixture.open().await;
+            queue.enqueue_one(job("a", "h.example")).await.unwrap();
+            queue.join(&worker("w"), TTL).await.unwrap();
+            let epoch = queue.lease(&request("w", 1, 1)).await.unwrap().epoch;
+            let path = fixture.folder.path().join(gone);
+            std::fs::rename(&path, fixture.folder.path().join("elsewhere")).unwrap();
+            if replaced {
+                std::fs::write(&path, "").unwrap();
+            }
+            fixture.clock.advance(Duration::from_secs(1));
+            let errors = [
+                queue.heartbeat(&WorkerId::from_text("w"), TTL).await.map(|_| ()).unwrap_err(),
+                queue.stats().await.map(|_| ()).unwrap_err(),
+                queue.changed(epoch).await.map(|_| ()).unwrap_err(),
+            ];
+            for error in errors {
+                assert!(error.kind() == ErrorKind::Corrupt && !error.is_retryable(), "{gone}: {error}");
+                assert!(error.to_string().contains("put the file back"), "{error}");
+            }
+        }
+    }
+}

@@ -64,7 +64,8 @@ pub(crate) fn decide(
             match class {
                 FailureClass::LocalFault => Decision {
                     verdict: Verdict::Release { checkpoint: checkpoint.clone() },
-                    local_fault: Some(format!("{reason}: {detail}")),
+                    // The reason's code says less: whatever the disk refuses is `disk-full`.
+                    local_fault: Some(detail.clone()),
                 },
                 FailureClass::Permanent => failure.error().into(),
                 FailureClass::Transient => failure.retry_or_error(leased, config).into(),

@@ -90,18 +90,20 @@ pub(crate) async fn run(
     let watch = Watch { observer: &observer, notices, queue: &store.queue, clock: &clock, console };
     let (ended, signal) = watch.until_its_end(run, &mut signals).await;
 
+    if ended.unpublished > 0 {
+        let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
+        let because = ended.unpublished_because.map_or_else(String::new, |because| format!(" ({because})"));
+        console.warn(&format!(
+            "{files} no final name or no line in the manifest yet{because}; the next run tries again"
+        ));
+        exit = exit.or(Exit::Remains);
+    }
     let end = match ended.ended {
         RunEnd::Failed(error) => return Err(anyhow::Error::new(error).context("the run ended early")),
         RunEnd::Budget(budget) => (End::Budget, Some(spent(budget, &args))),
         RunEnd::Drained => (End::Drained, None),
         _ => (End::Stopped, None),
     };
-    if ended.unpublished > 0 {
-        let files = number_of(ended.unpublished, "finished file has", "finished files have");
-        console
-            .warn(&format!("{files} no final name or no line in the manifest yet; the next run tries again"));
-        exit = exit.or(Exit::Remains);
-    }
     if let Some(dropped) = attempts.map(|attempts| attempts.finish()).filter(|dropped| *dropped > 0) {
         console.warn(&format!(
             "the disk was too slow for {dropped} lines of the attempts file; they are missing there"

@@ -80,6 +80,13 @@ impl Dispatcher {
             self.end(RunEnd::Budget(budget), grace);
         } else if self.drain == Drain::Over {
             self.end(RunEnd::Drained, None);
+        } else if self.config.drain
+            && let Some((lasts, detail)) = self.faults.lasts(now)
+            && lasts >= self.config.drain_horizon
+        {
+            // A drain waits for nothing longer than that; whoever waits for its end has to hear of it.
+            let error = OrchestratorError::local_fault(lasts, detail);
+            self.end(RunEnd::Failed(error), Some(self.config.grace));
         }
     }
 
@@ -162,13 +169,15 @@ impl Dispatcher {
             Phase::Ending(ending) => ending.why,
             Phase::Running => RunEnd::Stopped,
         };
+        let unpublished = shared.registry.publishing_count() as u64;
         RunSummary {
             ended,
             settled: self.tally.settled,
             terminal: self.tally.terminal,
             bytes: shared.observer.received(),
             elapsed: shared.now().saturating_sub(self.began),
-            unpublished: shared.registry.publishing_count() as u64,
+            unpublished,
+            unpublished_because: self.health.trouble().filter(|_| unpublished > 0),
             left: stats.as_ref().map(|stats| stats.counts),
             next_open: stats.and_then(|stats| stats.next_open),
         }

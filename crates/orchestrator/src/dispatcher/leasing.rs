@@ -69,6 +69,7 @@ impl Dispatcher {
         let most = self
             .tally
             .may_lease(&self.config.budgets, held)
+            .min(self.faults.may_lease(self.held()))
             .min(BACKLOG.saturating_sub(self.shared.registry.publishing_count() + held));
         let max = max.min(most);
         let ahead = ahead.min(most - max);

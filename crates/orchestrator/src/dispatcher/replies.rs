@@ -11,6 +11,7 @@ use longhaul_worker::Finished;
 use super::{Dispatcher, Drain};
 use crate::ahead::Waiting;
 use crate::call::{Leased, Reply};
+use crate::late::close_lanes;
 use crate::recovery::{Recovered, recover};
 
 /// When the counts say that something can be leased now, although a lease has just found nothing, they are asked
@@ -51,6 +52,7 @@ impl Dispatcher {
                 // INV-FENCE: the job is somebody else's; only what is this try's own is thrown away.
                 self.shared.registry.remove(token);
                 self.shared.emit(&Event::LeaseLost { job: token.job.0 });
+                self.discards.spawn(close_lanes(Arc::clone(&self.shared), finished.settlement.lanes));
                 self.discard(finished.outcome);
             }
             // Nothing was changed: the same claim is settled again.
@@ -75,11 +77,13 @@ impl Dispatcher {
             elapsed: finished.elapsed,
         });
         if let Some(detail) = &finished.local_fault {
-            if let Some(retry_in) = self.faults.found(self.shared.now()) {
+            if let Some(retry_in) = self.faults.found(self.shared.now(), detail) {
                 self.shared.emit(&Event::LocalFault { detail: detail.clone(), retry_in });
             }
         } else if state == JobState::Done {
             self.faults.succeeded();
+        } else {
+            self.faults.passed(self.shared.now());
         }
         let ended = finished.ended(state, self.shared.wall_ms());
         // Without a store and a file nothing is to be published, and the queue knows that already.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use longhaul_events::Event;
 use longhaul_limiter::Clock;
-use longhaul_pipeline::{FailureClass, Reason};
-use longhaul_queue_core::{JobState, QueueAdmin, WorkQueue, WorkQueueExt};
+use longhaul_pipeline::{FailureClass, HostReport, Reason, RunResult};
+use longhaul_queue_core::{JobRecord, JobState, LanePage, QueueAdmin, WorkQueue, WorkQueueExt};
 
 use crate::draining::{lease_of, other_process};
 use crate::flaky::Flaky;
-use crate::support::{Bench, done, end_of, failed, id, is_state};
+use crate::support::{Bench, done, end_of, failed, id, is_state, lane};
 
 #[tokio::test(start_paused = true)]
 async fn the_heartbeat_keeps_a_job_that_takes_longer_than_a_lease() {
@@ -47,6 +47,51 @@ async fn inv_fence_a_job_that_an_operator_cancels_is_stopped_here() {
     assert_eq!(summary.terminal, 0);
     assert!(is_state(&bench.record("a0").await, JobState::Skipped, 0));
     bench.assert_tidy().await;
+}
+
+/// What the host said is true, whoever has the job by now.
+#[tokio::test(start_paused = true)]
+async fn inv_cooldown_a_throttling_that_comes_too_late_for_its_lease_closes_the_lane() {
+    let answers = Arc::new(tokio::sync::Semaphore::new(0));
+    let answer = answers.clone();
+    let mut bench = Bench::new(move |_job, _context| {
+        let answer = answer.clone();
+        Box::pin(async move {
+            answer.acquire().await.unwrap().forget();
+            let mut result: RunResult = failed(FailureClass::Throttled, Reason::Throttled);
+            for (host, seconds) in [("a.example", Some(100)), ("b.example", None)] {
+                let retry_after = seconds.map(Duration::from_secs);
+                let report = HostReport::Throttled { lane: lane(host), retry_after, cause: "429".to_owned() };
+                result.hosts.push(report);
+            }
+            result.hosts.push(HostReport::Served(lane("c.example")));
+            result
+        })
+    });
+    bench.enqueue("a.example", 1).await;
+    let handle = bench.start().await;
+    bench.event(|event| matches!(event, Event::JobStarted { .. }).then_some(())).await;
+    bench.queue.cancel(&[id("a.example0")]).await.unwrap();
+    let before = bench.record("a.example0").await;
+    answers.add_permits(1);
+    bench.event(|event| matches!(event, Event::LeaseLost { .. }).then_some(())).await;
+    for expected in [("a.example", 100), ("b.example", 60)] {
+        let (closed, length) = bench
+            .event(|event| match event {
+                Event::LaneClosed { lane, retry_after, .. } => Some((lane.clone(), *retry_after)),
+                _ => None,
+            })
+            .await;
+        assert_eq!((closed, length), (lane(expected.0), Some(Duration::from_secs(expected.1))));
+    }
+    let _ = end_of(handle).await;
+    let rows = bench.queue.lanes(&LanePage { after: None, limit: 10 }).await.unwrap();
+    let closed: Vec<&str> =
+        rows.iter().filter(|row| row.closed_until.is_some()).map(|row| row.lane.as_str()).collect();
+    assert_eq!(closed, ["a.example", "b.example"]);
+    // INV-FENCE: of the job itself nothing has changed but that its end was published.
+    let after = bench.record("a.example0").await;
+    assert_eq!(JobRecord { published: false, ..after }, before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 mod alone;
 mod budgets;
 mod draining;
+mod faults;
 mod flaky;
 mod jobs;
 mod leases;

@@ -64,7 +64,16 @@ pub(super) struct Claim {
 pub(super) fn claim(store: &Store, job: i64, fence: i64) -> io::Result<Claim> {
     let names = [format!("{job}.part"), format!("{job}-{fence}.part")];
     for name in names {
-        if let Lock::Ours(file) = lock(&store.parts().join(&name), true)? {
+        let path = store.parts().join(&name);
+        let taken = match lock(&path, true) {
+            // The folder is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                store.restore()?;
+                lock(&path, true)?
+            }
+            taken => taken?,
+        };
+        if let Lock::Ours(file) = taken {
             file.set_len(0)?;
             return Ok(Claim { file, name });
         }
@@ -134,6 +143,20 @@ mod tests {
         remove_leftovers(&theirs, |job| job == 1).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
         assert_eq!(ours.full(&ours.part_path("1.part")).unwrap(), path);
+    }
+
+    #[test]
+    fn an_output_folder_that_was_emptied_is_set_up_again_and_one_that_is_gone_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("out");
+        let store = Store::open(&root, None).unwrap().for_queue("a1").unwrap();
+        std::fs::remove_dir_all(&root).unwrap();
+        let error = claim(&store, 1, 1).unwrap_err();
+        assert!(error.to_string().contains("is gone; make it again"), "{error}");
+        assert!(!root.exists());
+        std::fs::create_dir(&root).unwrap();
+        claim(&store, 1, 1).unwrap();
+        assert_eq!(Store::open(&root, None).unwrap().id(), store.id(), "it is the same store as before");
     }
 
     #[test]

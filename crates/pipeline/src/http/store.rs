@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::SetupError;
@@ -16,6 +17,8 @@ const ID_DIGITS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Store {
     root: PathBuf,
+    /// The device that it was on when it was opened.
+    device: u64,
     manifest: PathBuf,
     id: String,
     /// Of the parts, relative to the root.
@@ -33,13 +36,16 @@ impl Store {
             .map_err(|error| SetupError::output("create the output folder", &parts, error))?;
         let id_path = root.join(OWN_FOLDER).join("store");
         let id = read_or_make_id(&id_path).map_err(|error| SetupError::output("write", &id_path, error))?;
+        let device = fs::metadata(&root)
+            .map_err(|error| SetupError::output("look at the output folder", &root, error))?
+            .dev();
         probe(&parts).map_err(|error| SetupError::output("write to the output folder", &parts, error))?;
         let manifest = match manifest {
             Some(path) => std::path::absolute(path)
                 .map_err(|error| SetupError::output("find the manifest", path, error))?,
             None => root.join("manifest.jsonl"),
         };
-        Ok(Self { root, manifest, id, parts: Path::new(OWN_FOLDER).join("parts") })
+        Ok(Self { root, device, manifest, id, parts: Path::new(OWN_FOLDER).join("parts") })
     }
 
     /// The same folder with parts of a queue's own: jobs are numbered by their queue, so two queues that share a folder
@@ -51,6 +57,28 @@ impl Store {
         fs::create_dir_all(&parts)
             .map_err(|error| SetupError::output("create the output folder", &parts, error))?;
         Ok(self)
+    }
+
+    /// Makes the folder of the parts again, if somebody has emptied the output folder while it was in use. The output
+    /// folder itself is not made again, and another disk's is not taken for it: where its disk was taken away, files
+    /// would fill another one.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        let root = self.root.display();
+        let gone =
+            |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("the output folder {root} {what}"));
+        let about = fs::metadata(&self.root).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => gone("is gone; make it again"),
+            _ => error,
+        })?;
+        if about.dev() != self.device {
+            return Err(gone("is on another disk than before; mount the right one"));
+        }
+        fs::create_dir_all(self.parts())?;
+        let id = self.root.join(OWN_FOLDER).join("store");
+        if !id.try_exists()? {
+            fs::write(&id, format!("{}\n", self.id))?;
+        }
+        Ok(())
     }
 
     /// A random id that was given to the folder when it was first used.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::TestStore;
 use super::rules::{lane, unlimited};
 use super::test_store::{asks_for_quiet, assert_wait, by_lane, done, failed, retry, served, throttled};
-use crate::{Admission, Answer, JobState, Role, Settlement, WorkerId};
+use crate::{Admission, Answer, ErrorKind, JobState, Role, Settlement, WorkerId};
 
 const HOST: &str = "a.example";
 
@@ -227,4 +227,9 @@ pub(super) async fn an_operator_may_close_a_lane(store: &TestStore) {
     assert!(matches!(admission, Admission::NotBefore(_)), "{admission:?}");
     store.advance_secs(20);
     assert_eq!(store.lease(&worker, 1).await.len(), 1);
+    // What an operator wants has no bound, and what presses on nobody has no lane.
+    store.queue().close(&lane("b.example"), Duration::from_hours(72), "by hand").await.unwrap();
+    let error = store.queue().close(&lane(""), Duration::from_secs(1), "by hand").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_wait(closed_for(store).await, Duration::from_hours(72));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::TestStore;
-use super::rules::{capped, unlimited};
+use super::rules::{capped, lane, unlimited};
 use super::test_store::{asks_for_quiet, by_lane, done, failed, retry, served, throttled};
 use crate::{Admission, Answer, JobState, LeasedJob, Role, WorkerId};
 
@@ -79,6 +79,17 @@ pub(super) async fn a_strike_narrows_the_lane_as_well(store: &TestStore) {
     store.advance_secs(67);
     let worker = store.join("again").await;
     assert_eq!(store.lease(&worker, 10).await.len(), 1);
+}
+
+pub(super) async fn a_lane_that_was_closed_by_hand_reopens_step_by_step(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 10).await;
+    store.queue().close(&lane(HOST), Duration::from_secs(10), "by hand").await.unwrap();
+    store.advance_secs(10);
+    let job = store.lease_one(&worker).await;
+    assert!(store.lease(&worker, 10).await.is_empty());
+    store.ack_served(&job).await;
+    assert_eq!(store.lease(&worker, 10).await.len(), 2);
 }
 
 /// Half-open: the one request that goes first decides.

@@ -58,16 +58,16 @@ impl LaneState {
     fn strike(&mut self, cause: &str, now: Timestamp) {
         let closure = self.penalty.strike(now.since_epoch(), fastrand::f64());
         self.close(closure, cause, now);
-        self.reopening = Some(1);
     }
 
-    /// Never for less than it is closed already (INV-COOLDOWN).
+    /// Never for less than it is closed already (INV-COOLDOWN); it reopens with one slot.
     fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
         let until = now.plus(length);
         if until > self.not_before {
             self.not_before = until;
             self.cause = Some(shortened(cause));
         }
+        self.reopening = Some(1);
     }
 
     fn take(&mut self, report: &LaneReport, now: Timestamp) {
@@ -89,10 +89,7 @@ impl LaneState {
             }
             LaneReport::Throttled { retry_after, cause, .. } => {
                 match retry_after.filter(|length| !length.is_zero()) {
-                    Some(length) => {
-                        self.close(length.min(RETRY_AFTER_MAX), cause, now);
-                        self.reopening = Some(1);
-                    }
+                    Some(length) => self.close(length.min(RETRY_AFTER_MAX), cause, now),
                     None => self.strike(cause, now),
                 }
             }

@@ -14,8 +14,9 @@ use super::tx::Tx;
 use super::writer::Urgency;
 use super::{SqliteQueue, check, read, workers};
 use crate::{
-    ArtifactId, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage, JobRecord, JobState, LanePage,
-    LaneReport, LaneRow, LeaseToken, QueueAdmin, QueueCheck, Result, StoreId, Timestamp, WorkerId, WorkerRow,
+    ArtifactId, ErrorKind, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage, JobRecord, JobState,
+    LanePage, LaneRow, LeaseToken, QueueAdmin, QueueCheck, QueueError, Result, StoreId, Timestamp, WorkerId,
+    WorkerRow,
 };
 
 /// At most so many jobs change in one transaction, so that workers are not held up.
@@ -83,15 +84,15 @@ impl QueueAdmin for SqliteQueue {
     }
 
     async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()> {
-        let report = LaneReport::Throttled {
-            lane: lane.clone(),
-            retry_after: Some(length.max(Duration::from_millis(1))),
-            cause: cause.to_owned(),
-        };
+        if lane.is_none() {
+            let message = "work without a host has no lane to close; pause the queue instead";
+            return Err(QueueError::new(ErrorKind::Invalid, message));
+        }
+        let (lane, cause) = (lane.as_str().to_owned(), cause.to_owned());
         self.inner
             .write(Urgency::First, move |tx| {
-                let report = report.clone();
-                Box::pin(async move { close(tx, &report).await })
+                let (lane, cause) = (lane.clone(), cause.clone());
+                Box::pin(async move { close(tx, &lane, length, &cause).await })
             })
             .await
     }
@@ -231,11 +232,14 @@ async fn pause(tx: &mut Tx<'_>, lane: Option<&Lane>, length: Option<Duration>, r
     Ok(())
 }
 
-async fn close(tx: &mut Tx<'_>, report: &LaneReport) -> Result<()> {
-    let states = lanes::load(tx, &lanes::named(std::iter::once(report))).await?;
-    let mut changes = Changes::default();
-    lanes::report(&mut changes, states, &[report], tx.now)?;
-    changes.write(tx).await
+async fn close(tx: &mut Tx<'_>, lane: &str, length: Duration, cause: &str) -> Result<()> {
+    let mut state = lanes::load(tx, &[lane.to_owned()].into()).await?.remove(lane).unwrap_or_default();
+    lane.clone_into(&mut state.lane);
+    state.close(length, cause, tx.now);
+    lanes::store(tx, &state).await?;
+    // Who holds jobs ahead wants to hear of it.
+    tx.wake = true;
+    Ok(())
 }
 
 async fn resume(tx: &mut Tx<'_>, lane: Option<&Lane>) -> Result<bool> {

@@ -130,7 +130,7 @@ impl LaneState {
     }
 
     /// Closes the lane, never for less than it is closed already (INV-COOLDOWN); it reopens with one slot.
-    fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
+    pub(super) fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
         let until = now.plus(length).0;
         if until > self.not_before {
             self.not_before = until;

@@ -13,9 +13,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::gate::{Gate, Held};
+use super::holder::{self, Holder};
 use crate::{ErrorKind, QueueError, Result, WorkerId};
 
 const WORKER_PREFIX: &str = "worker-";
@@ -23,43 +25,119 @@ const WORKER_PREFIX: &str = "worker-";
 const LOOK: Duration = Duration::from_millis(2);
 const LOOKS: u32 = 50;
 
+/// How often a wait for the right to write is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A wait of so many ticks is said; then one of three times as many, and so on.
+const SAID_AFTER: u32 = 3;
+/// After so many ticks the call fails, so that whoever made it can act. It keeps its place in the line.
+const PATIENCE: u32 = 15;
+
 /// The locks of one handle.
 #[derive(Debug)]
 pub(super) struct Locks {
     folder: PathBuf,
-    turn: Arc<File>,
-    writer: Arc<File>,
+    turn: Gate,
+    writer: Gate,
+    tick: Duration,
+    wait: Mutex<Wait>,
     held: Mutex<HashMap<WorkerId, File>>,
+}
+
+/// How long this handle has waited for the right to write, over all calls since it had it last.
+#[derive(Debug, Default)]
+struct Wait {
+    ticks: u32,
+    said: u32,
 }
 
 /// The right to write, over all processes; given back when dropped.
 #[derive(Debug)]
-pub(super) struct WriterLock(Arc<File>);
-
-impl Drop for WriterLock {
-    fn drop(&mut self) {
-        // Unlocking a lock that is held cannot fail; if the descriptor went bad the kernel has freed it already.
-        let _ = self.0.unlock();
-    }
+pub(super) struct WriterLock {
+    _held: Held,
 }
 
 impl Locks {
     /// Opens the folder of locks of a database, creating it if needed.
     pub(super) fn open(database: &Path) -> Result<Self> {
+        Self::with_tick(database, TICK)
+    }
+
+    fn with_tick(database: &Path, tick: Duration) -> Result<Self> {
         let mut folder = database.as_os_str().to_owned();
         folder.push(".locks");
         let folder = PathBuf::from(folder);
         std::fs::create_dir_all(&folder).map_err(|error| unavailable(&folder, error))?;
-        let open = |name: &str| open_file(&folder.join(name)).map(Arc::new);
-        Ok(Self { turn: open("turn")?, writer: open("writer")?, held: Mutex::default(), folder })
+        let open = |name: &str| {
+            let path = folder.join(name);
+            open_file(&path).map(|file| Gate::new(path, file))
+        };
+        let (turn, writer) = (open("turn")?, open("writer")?);
+        Ok(Self { turn, writer, tick, wait: Mutex::default(), held: Mutex::default(), folder })
     }
 
     /// Waits for this process' turn to write.
+    ///
+    /// # Errors
+    /// `Busy` if somebody else is in the way for too long: a process that was stopped in the middle of a commit holds
+    /// its lock for as long as it is stopped.
     pub(super) async fn write_turn(&self) -> Result<WriterLock> {
-        lock(&self.turn, &self.folder).await?;
-        let taken = lock(&self.writer, &self.folder).await;
-        let _ = self.turn.unlock();
-        taken.map(|()| WriterLock(Arc::clone(&self.writer)))
+        let mut left = PATIENCE;
+        let mut waited = || {
+            left -= 1;
+            self.waited(left == 0)
+        };
+        let turn = self.turn.take(self.tick, &mut waited).await.map_err(|error| self.given_up(error))?;
+        let held = self.writer.take(self.tick, &mut waited).await.map_err(|error| self.given_up(error))?;
+        drop(turn);
+        *self.wait() = Wait::default();
+        Ok(WriterLock { _held: held })
+    }
+
+    /// One more tick has passed. Says so now and then, and whether to give up.
+    fn waited(&self, is_over: bool) -> Result<(), GivenUp> {
+        let mut wait = self.wait();
+        wait.ticks += 1;
+        let says = wait.ticks >= SAID_AFTER && wait.ticks >= wait.said.saturating_mul(3);
+        if says {
+            wait.said = wait.ticks;
+        }
+        if !says && !is_over {
+            return Ok(());
+        }
+        let message = self.in_the_way(self.tick * wait.ticks);
+        if says {
+            tracing::warn!("{message}");
+        }
+        if is_over { Err(GivenUp::Busy(message)) } else { Ok(()) }
+    }
+
+    /// Who keeps this process from writing, for how long, and what to do. Whoever holds `turn` only waits for `writer`
+    /// as well, unless nobody holds that.
+    fn in_the_way(&self, waited: Duration) -> String {
+        let (gate, holder) = match Holder::of(self.writer.file()) {
+            None => match Holder::of(self.turn.file()) {
+                None => (&self.writer, None),
+                holder => (&self.turn, holder),
+            },
+            holder => (&self.writer, holder),
+        };
+        let (path, advice) = (gate.path(), holder::advice(holder.as_ref(), gate.path()));
+        format!(
+            "another process has kept this one from writing to the queue for {} s, by its lock on {}; {advice}",
+            waited.as_secs(),
+            path.display()
+        )
+    }
+
+    fn given_up(&self, why: GivenUp) -> QueueError {
+        match why {
+            GivenUp::Busy(message) => QueueError::new(ErrorKind::Busy, message),
+            GivenUp::Failed(error) => unavailable(&self.folder, error),
+        }
+    }
+
+    fn wait(&self) -> std::sync::MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds the lock that says that this worker process is alive. Repeating it is harmless.
@@ -132,16 +210,17 @@ fn is_at(file: &File, path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino()))
 }
 
-/// Takes a lock, on a blocking thread if somebody else has it.
-async fn lock(file: &Arc<File>, path: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => return Ok(()),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(unavailable(path, error)),
+/// Why a wait for the right to write ended without it.
+#[derive(Debug)]
+enum GivenUp {
+    Busy(String),
+    Failed(io::Error),
+}
+
+impl From<io::Error> for GivenUp {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
     }
-    let waiting = Arc::clone(file);
-    let taken = tokio::task::spawn_blocking(move || waiting.lock()).await;
-    taken.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| unavailable(path, error))
 }
 
 fn open_file(path: &Path) -> Result<File> {
@@ -162,6 +241,8 @@ fn unavailable(path: &Path, error: io::Error) -> QueueError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
@@ -193,6 +274,62 @@ mod tests {
         assert!(futures_poll(&mut again).await.is_none());
         drop(second);
         again.await;
+    }
+
+    const SHORT: Duration = Duration::from_millis(5);
+
+    fn handles(folder: &tempfile::TempDir) -> (Locks, Locks) {
+        let database = folder.path().join("q");
+        (Locks::with_tick(&database, SHORT).unwrap(), Locks::with_tick(&database, SHORT).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_too_long_is_busy_and_says_who_is_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = handles(&folder);
+        let first = ours.write_turn().await.unwrap();
+        let mut ticks = 0;
+        for _ in 0..3 {
+            let error = theirs.write_turn().await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Busy && error.is_retryable(), "{error}");
+            let message = error.to_string();
+            assert!(message.contains("q.locks/writer"), "{message}");
+            #[cfg(target_os = "linux")]
+            assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+            // It has been one wait since the first call.
+            assert!(theirs.wait().ticks >= ticks + PATIENCE);
+            ticks = theirs.wait().ticks;
+        }
+        assert_eq!(theirs.wait().said, 27, "said after 3, 9 and 27 ticks");
+        drop(first);
+        drop(theirs.write_turn().await.unwrap());
+        assert_eq!(theirs.wait().ticks, 0);
+    }
+
+    /// The thread that waits in the kernel cannot be called back; it must neither keep the lock nor multiply.
+    #[tokio::test]
+    async fn who_gave_up_or_was_dropped_leaves_one_thread_and_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = handles(&folder);
+        let first = ours.write_turn().await.unwrap();
+        for _ in 0..3 {
+            theirs.write_turn().await.unwrap_err();
+            let mut dropped = Box::pin(theirs.write_turn());
+            assert!(futures_poll(&mut dropped).await.is_none());
+        }
+        assert_eq!(theirs.writer.waiting_threads(), 1, "however often it was waited for");
+        drop(first);
+        // It gets the lock, finds that nobody wants it any more, and ends.
+        let ends = async {
+            while theirs.writer.waiting_threads() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ends).await.unwrap();
+        for _ in 0..3 {
+            drop(ours.write_turn().await.unwrap());
+            drop(theirs.write_turn().await.unwrap());
+        }
     }
 
     /// Polls once.

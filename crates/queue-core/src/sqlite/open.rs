@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::SqliteQueue;
 use super::anchor::Anchor;
+use super::home::Home;
 use super::locks::Locks;
 use super::watch::Foreign;
 use super::writer::{Writer, WriterParts};
@@ -85,6 +86,14 @@ pub(super) struct Inner {
     pub(super) epoch: watch::Sender<u64>,
     pub(super) foreign: Mutex<Foreign>,
     pub(super) liveness: super::workers::Liveness,
+    pub(super) home: Home,
+}
+
+impl Inner {
+    /// Fails if the queue's files are not where they were any more.
+    pub(super) fn is_at_home(&self) -> Result<()> {
+        self.home.look(self.anchor.clock().monotonic())
+    }
 }
 
 impl Drop for Inner {
@@ -153,6 +162,7 @@ impl SqliteQueue {
             epoch,
             foreign: Mutex::new(foreign),
             liveness: super::workers::Liveness::default(),
+            home: Home::new(path, &log_path(path)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -22,6 +22,7 @@ const RECORD: &str = "SELECT j.id, j.artifact_id, j.artifact_json, j.resolver_hi
      j.last_error, j.outcome_json, j.store, j.path, j.sha256, j.published, j.created_at, j.updated_at, j.finished_at FROM jobs j";
 
 pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
+    inner.is_at_home()?;
     let now = inner.anchor.now();
     let mut conn = inner.readers.acquire().await.map_err(failed)?;
     let tally = Tally::load(&mut conn).await?;

@@ -54,6 +54,7 @@ pub(super) async fn changed(inner: &Inner, since: Epoch) -> Result<Epoch> {
             // The sender lives in `inner`, so this only ends with a change.
             _ = epoch.changed() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {
+                inner.is_at_home()?;
                 if let Some(reached) = inner.foreign.lock().await.look().await? {
                     noticed(&inner.epoch, reached);
                 }

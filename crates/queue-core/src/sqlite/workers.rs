@@ -24,7 +24,8 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 pub(super) struct Liveness(Mutex<Option<Duration>>);
 
 impl Liveness {
-    fn is_due(&self, now: Duration) -> bool {
+    /// Whether the last look is long enough ago; then this is one.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| now.saturating_sub(last) >= LOOK_EVERY);
         if due {

@@ -125,6 +125,7 @@ impl Inner {
         F: for<'t> Fn(&'t mut Tx<'_>) -> Carried<'t, T> + Send + 'static,
         T: Send + 'static,
     {
+        self.is_at_home()?;
         let ended = || QueueError::new(ErrorKind::Unavailable, "the queue's writer has ended");
         let (reply, answer) = oneshot::channel();
         let call = Request { urgency, work, result: None, reply };
@@ -153,9 +154,14 @@ async fn write(
                     call.answer(Ok(()));
                 }
             }
-            Err(error) if group.len() == 1 => {
+            // Somebody else is in the way of all alike, and each would wait for as long again.
+            Err(error) if group.len() == 1 || error.kind() == ErrorKind::Busy => {
+                let (kind, message) = (error.kind(), error.to_string());
                 if let Some(call) = group.pop() {
                     call.answer(Err(error));
+                }
+                for call in group.drain(..) {
+                    call.answer(Err(QueueError::new(kind, message.clone())));
                 }
             }
             Err(_) => {

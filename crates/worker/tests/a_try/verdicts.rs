@@ -190,7 +190,7 @@ async fn a_throttling_without_a_report_closes_the_jobs_lane_or_is_charged_if_the
 async fn inv_attempts_a_local_fault_releases_the_job() {
     let finished = end_of(leased(), failed(FailureClass::LocalFault, Reason::DiskFull)).await;
     assert_eq!(finished.verdict(), "released");
-    assert_eq!(finished.local_fault.as_deref(), Some("disk-full: it broke"));
+    assert_eq!(finished.local_fault.as_deref(), Some("it broke"));
 }
 
 #[tokio::test]
