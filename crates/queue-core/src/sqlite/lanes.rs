@@ -114,7 +114,7 @@ impl LaneState {
     }
 
     /// Closes the lane, never for less than it is closed already (INV-COOLDOWN); it reopens with one slot.
-    fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
+    pub(super) fn close(&mut self, length: Duration, cause: &str, now: Timestamp) {
         let until = now.plus(length).0;
         if until > self.not_before {
             self.not_before = until;
@@ -200,6 +200,8 @@ pub(super) fn report(
     // A lane that reopens has more slots than when its turn was put off for want of one.
     let reopened = states.values().filter(|state| before[&state.lane].reopening != state.reopening);
     changes.freed(reopened.map(|state| state.lane.clone()));
+    // Who holds jobs ahead wants to hear of a closure.
+    changes.wake |= states.values().any(|state| before[&state.lane].not_before != state.not_before);
     changes.lanes(states.into_values().filter(|state| before[&state.lane] != *state).collect());
     Ok(())
 }
