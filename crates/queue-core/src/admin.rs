@@ -160,7 +160,8 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     /// Ends a pause; false if there was none.
     async fn resume(&self, lane: Option<&Lane>) -> Result<bool>;
 
-    /// Closes a lane for `length` from now, unless it is closed for longer already.
+    /// Closes a lane for `length` from now, unless it is closed for longer already. As after every closure it gives
+    /// one slot first. `Invalid` for work without a host, which has no lane to close.
     async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()>;
 
     /// Ended jobs whose outcome belongs to `store` (or to none) and is not published yet, by number.

@@ -120,7 +120,9 @@ impl Model {
             let message = "work without a host has no lane to close; pause the queue instead";
             return Err(QueueError::new(ErrorKind::Invalid, message));
         }
-        self.lanes.entry(lane.clone()).or_default().close(length, cause, self.now);
+        let state = self.lanes.entry(lane.clone()).or_default();
+        state.close(length, cause, self.now);
+        state.reopening = Some(1);
         self.epoch += 1;
         Ok(())
     }

@@ -14,8 +14,9 @@ use super::tx::Tx;
 use super::writer::Urgency;
 use super::{SqliteQueue, check, read, workers};
 use crate::{
-    ArtifactId, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage, JobRecord, JobState, LanePage,
-    LaneReport, LaneRow, LeaseToken, QueueAdmin, QueueCheck, Result, StoreId, Timestamp, WorkerId, WorkerRow,
+    ArtifactId, ErrorKind, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage, JobRecord, JobState,
+    LanePage, LaneRow, LeaseToken, QueueAdmin, QueueCheck, QueueError, Result, StoreId, Timestamp, WorkerId,
+    WorkerRow,
 };
 
 /// At most so many jobs change in one transaction, so that workers are not held up.
@@ -36,6 +37,9 @@ impl QueueAdmin for SqliteQueue {
     }
 
     async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64> {
+        if filter.state.is_some_and(|state| state != JobState::Error) {
+            return Ok(0);
+        }
         let filter = Arc::new(JobFilter { state: Some(JobState::Error), ..filter.clone() });
         let mut total = 0;
         let mut left = limit;
@@ -83,15 +87,15 @@ impl QueueAdmin for SqliteQueue {
     }
 
     async fn close(&self, lane: &Lane, length: Duration, cause: &str) -> Result<()> {
-        let report = LaneReport::Throttled {
-            lane: lane.clone(),
-            retry_after: Some(length.max(Duration::from_millis(1))),
-            cause: cause.to_owned(),
-        };
+        if lane.is_none() {
+            let message = "work without a host has no lane to close; pause the queue instead";
+            return Err(QueueError::new(ErrorKind::Invalid, message));
+        }
+        let (lane, cause) = (lane.as_str().to_owned(), cause.to_owned());
         self.inner
             .write(Urgency::First, move |tx| {
-                let report = report.clone();
-                Box::pin(async move { close(tx, &report).await })
+                let (lane, cause) = (lane.clone(), cause.clone());
+                Box::pin(async move { close(tx, lane, length, &cause).await })
             })
             .await
     }
@@ -188,8 +192,7 @@ async fn act(tx: &mut Tx<'_>, ids: &[i64], event: JobEvent) -> Result<u64> {
 fn prepare(row: &mut JobRow, event: JobEvent, now: Timestamp) {
     if event == JobEvent::Cancel {
         row.reason = Some("cancelled".to_owned());
-        // Whoever holds it settles in vain: the token is not the current one any more (INV-FENCE).
-        row.lease_token += i64::from(row.worker_id.is_some());
+        // Whoever holds it settles in vain: it is not held any more, and was not settled (INV-FENCE).
         row.settlement = None;
     } else {
         row.available_at = now.0;
@@ -231,11 +234,15 @@ async fn pause(tx: &mut Tx<'_>, lane: Option<&Lane>, length: Option<Duration>, r
     Ok(())
 }
 
-async fn close(tx: &mut Tx<'_>, report: &LaneReport) -> Result<()> {
-    let states = lanes::load(tx, &lanes::named(std::iter::once(report))).await?;
-    let mut changes = Changes::default();
-    lanes::report(&mut changes, states, &[report], tx.now)?;
-    changes.write(tx).await
+async fn close(tx: &mut Tx<'_>, lane: String, length: Duration, cause: &str) -> Result<()> {
+    let mut states = lanes::load(tx, &[lane.clone()].into()).await?;
+    if let Some(state) = states.get_mut(&lane) {
+        state.close(length, cause, tx.now);
+        lanes::store(tx, state).await?;
+    }
+    // Who holds jobs ahead wants to hear of it.
+    tx.wake = true;
+    Ok(())
 }
 
 async fn resume(tx: &mut Tx<'_>, lane: Option<&Lane>) -> Result<bool> {
@@ -268,7 +275,9 @@ async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result
     let before = tx.now.0.saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
     let slimmed = sqlx::query(
         "UPDATE jobs SET artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL, updated_at = ?3
-         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1 AND artifact_json <> '{}'
+         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1
+                          AND (artifact_json <> '{}' OR outcome_json IS NOT NULL OR last_error IS NOT NULL
+                               OR EXISTS (SELECT 1 FROM history WHERE job = jobs.id))
                       ORDER BY id LIMIT ?4) RETURNING id",
     )
     .bind(state.as_str())
