@@ -462,7 +462,10 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
     let alone = opening.classes.iter().find(|(class, _)| *class == ALONE).map(|(_, open_at)| *open_at);
     let alone_waiting = paused_until <= tx.now && alone.is_some_and(|open_at| open_at <= tx.now);
     // What must run alone and could is said by `alone_waiting`; it is no reason to ask for anything else.
+    // A process that can be given nothing as it is now must not be told to ask at once, and again at once.
+    let is_eligible = opening.alive && if request.alone { opening.held == 0 } else { !opening.alone };
     let is_wanted = |class: i64, open_at: Timestamp| match class {
+        _ if !is_eligible => false,
         ALONE => request.alone || open_at > tx.now,
         _ => !request.alone,
     };
