@@ -88,3 +88,10 @@ pub struct Heartbeat {
     /// Whether the process had been taken for dead before this beat; its leases are gone.
     pub was_expired: bool,
 }
+
+/// What people read of a job whose worker processes died.
+pub(crate) fn died(losses: u32, is_last: bool) -> String {
+    let times = if losses == 1 { "once".to_owned() } else { format!("{losses} times") };
+    let hint = if is_last { "; it is not tried again, see `longhaul queue retry-failed`" } else { "" };
+    format!("its worker process died {times} while it ran{hint}")
+}
