@@ -466,7 +466,7 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
     let is_eligible = opening.alive && if request.alone { opening.held == 0 } else { !opening.alone };
     let is_wanted = |class: i64, open_at: Timestamp| match class {
         _ if !is_eligible => false,
-        ALONE => request.alone || open_at > tx.now,
+        ALONE => request.alone || open_at.max(paused_until) > tx.now,
         _ => !request.alone,
     };
     let wanted = opening.classes.iter().filter(|(class, open_at)| is_wanted(*class, *open_at));
