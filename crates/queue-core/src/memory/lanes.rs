@@ -109,7 +109,7 @@ impl Model {
         let is_closing = state.not_before != closed;
         let has_more_slots = state.reopening != slots && !is_closing;
         if has_more_slots {
-            self.turns.slot_freed(lane, self.now);
+            self.turns.reopen(lane, self.now);
         }
         // Who holds jobs ahead wants to hear of a closure as well.
         self.epoch += u64::from(is_closing || has_more_slots);

@@ -284,7 +284,7 @@ impl Model {
                 self.slots.remove(lane);
             }
         }
-        if self.turns.slot_freed(lane, self.now) {
+        if self.turns.reopen(lane, self.now) {
             self.epoch += 1;
         }
     }

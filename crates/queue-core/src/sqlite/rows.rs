@@ -229,9 +229,9 @@ const WRITE: &str = concat!(
          WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
-    // Before the turns are lowered: a turn that waits for a slot must not be taken for one that waits for a retry.
-    "UPDATE turns SET open_at = ?2
-     WHERE lane IN (SELECT value FROM json_each(?1, '$.freed')) AND open_at = 9223372036854775807;",
+    // All that are put off, whatever for: a turn that waited for a slot may have been lowered since to the time of a
+    // delayed job, and would sleep until then although a slot is free.
+    "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(?1, '$.freed')) AND open_at > ?2;",
     lanes::upsert_turns!("'$.turns'"),
     ";",
     "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM json_each(?1, '$.left'))
