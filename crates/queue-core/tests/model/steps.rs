@@ -38,7 +38,7 @@ impl World<'_> {
                 self.lease(&request).await;
             }
             Op::RepeatLease { pick: index } => {
-                if let Some(request) = pick(latest(&self.leases), index).cloned() {
+                if let Some(request) = pick(latest(&self.leases), *index).cloned() {
                     self.lease(&request).await;
                 }
             }
@@ -67,7 +67,7 @@ impl World<'_> {
             }
             Op::Settle { settlements, then } => self.settle_anew(&before, settlements, then.as_ref()).await,
             Op::RepeatSettle { pick: index } => {
-                if let Some(call) = pick(latest(&self.calls), index).cloned() {
+                if let Some(call) = pick(latest(&self.calls), *index).cloned() {
                     let answers = self.settle(&before, &call).await;
                     for answer in answers {
                         let recorded = matches!(answer, Answer::Recorded(_));

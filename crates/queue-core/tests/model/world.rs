@@ -198,7 +198,7 @@ impl<'c> World<'c> {
     /// What SQLite does before a lease: processes whose OS lock is free end after the aftermath.
     pub async fn look_for_dead(&mut self, asker: &WorkerId) {
         let now = self.clock.monotonic();
-        if self.looked.is_some_and(|last| now - last < LOOK_EVERY) {
+        if self.looked.is_some_and(|last| now.saturating_sub(last) < LOOK_EVERY) {
             return;
         }
         self.looked = Some(now);
@@ -229,12 +229,12 @@ impl<'c> World<'c> {
         if !held.is_empty() && !spec.stale {
             return Some(**spec.pick.get(&held));
         }
-        pick(&self.claims, &spec.pick).copied()
+        pick(&self.claims, spec.pick).copied()
     }
 }
 
 /// One of them, if there is any.
-pub fn pick<'t, T>(values: &'t [T], index: &Index) -> Option<&'t T> {
+pub fn pick<T>(values: &[T], index: Index) -> Option<&T> {
     (!values.is_empty()).then(|| index.get(values))
 }
 
