@@ -170,7 +170,9 @@ async fn look(path: &Path) -> BTreeMap<String, JobRecord> {
     let page = JobPage { after: None, limit: 10_000_000 };
     let jobs = queue.list(&JobFilter::default(), page).await.unwrap();
     let mut counts = StateCounts::default();
-    jobs.iter().for_each(|job| *counts.get_mut(job.state) += 1);
+    for job in &jobs {
+        *counts.get_mut(job.state) += 1;
+    }
     assert_eq!(queue.stats().await.unwrap().counts, counts, "INV-CONSERVE");
     let known = queue.workers().await.unwrap();
     let is_known =

@@ -303,7 +303,7 @@ async fn bounded(path: &str, bytes: u64) {
     let queue = open(path, Durability::Full).await.unwrap();
     let before = getrlimit(Resource::Fsize);
     setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: before.maximum }).unwrap();
-    run_out_of_room(&queue, || setrlimit(Resource::Fsize, before.clone()).unwrap()).await;
+    run_out_of_room(&queue, || setrlimit(Resource::Fsize, before).unwrap()).await;
 }
 
 /// The disk is as small as whoever mounted it made it; a file on it is removed later.
