@@ -88,31 +88,40 @@ impl Coverage {
         *self.transitions.entry((from.as_str(), event.as_str())).or_default() += 1;
     }
 
+    fn times(&self, state: JobState, event: JobEvent) -> u64 {
+        self.transitions.get(&(state.as_str(), event.as_str())).copied().unwrap_or(0)
+    }
+
+    /// What must be covered and was not.
+    pub fn missing(&self) -> Vec<String> {
+        let transitions = legal_transitions().filter(|(state, event)| self.times(*state, *event) == 0);
+        let transitions =
+            transitions.map(|(state, event)| format!("{} of {}", event.as_str(), state.as_str()));
+        let is_missing = |what: &&&str| !self.met.contains_key(**what);
+        transitions.chain(MUST.iter().chain(&EXPLAIN).filter(is_missing).map(ToString::to_string)).collect()
+    }
+
     /// Prints the table and fails if anything that must be covered was not.
     pub fn check(&self) {
         let mean = self.steps as f64 / self.sequences as f64;
-        println!(
-            "{} sequences, {mean:.1} steps each, {} of them with a crash",
-            self.sequences, self.with_crash
-        );
+        let (sequences, with_crash) = (self.sequences, self.with_crash);
+        println!("{sequences} sequences, {mean:.1} steps each, {with_crash} of them with a crash");
         for (what, times) in &self.met {
             println!("  {what:24} {times:8}");
         }
         println!("transitions");
-        let mut missing: Vec<String> = Vec::new();
-        for event in JobEvent::ALL {
-            for state in JobState::ALL.into_iter().filter(|state| state.apply(event).is_ok()) {
-                let times = self.transitions.get(&(state.as_str(), event.as_str())).copied().unwrap_or(0);
-                println!("  {:12} {:11} {times:8}", event.as_str(), state.as_str());
-                if times == 0 {
-                    missing.push(format!("{} of {}", event.as_str(), state.as_str()));
-                }
-            }
+        for (state, event) in legal_transitions() {
+            println!("  {:12} {:11} {:8}", event.as_str(), state.as_str(), self.times(state, event));
         }
-        let is_missing = |what: &&&str| !self.met.contains_key(**what);
-        missing.extend(MUST.iter().chain(&EXPLAIN).filter(is_missing).map(ToString::to_string));
+        let missing = self.missing();
         assert!(missing.is_empty(), "not covered: {missing:?}");
         assert!(mean >= 30.0, "sequences are too short");
-        assert!(self.with_crash * 2 >= self.sequences, "too few sequences have a crash");
+        assert!(with_crash * 2 >= sequences, "too few sequences have a crash");
     }
+}
+
+/// All of the state machine's grid that is allowed.
+fn legal_transitions() -> impl Iterator<Item = (JobState, JobEvent)> {
+    let pairs = JobEvent::ALL.into_iter().flat_map(|event| JobState::ALL.map(|state| (state, event)));
+    pairs.filter(|(state, event)| state.apply(*event).is_ok())
 }
