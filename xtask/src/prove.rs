@@ -1,6 +1,6 @@
 //! `cargo xtask prove`: the proofs that are too long for every change, run against the release build.
 //!
-//! A part is a test binary of `longhaul-tests`. Everyday runs of the same binary are short; the environment variable
+//! A part is a test binary, of `longhaul-tests` if nothing else is said. Everyday runs of the same binary are short; the environment variable
 //! `LONGHAUL_PROVE` asks for the long form.
 
 use std::process::ExitCode;
@@ -22,31 +22,55 @@ pub(crate) struct Args {
 
 #[derive(Debug)]
 struct Part {
-    /// Also the name of the test binary.
+    /// Also the name of the test binary, with `_` for `-`.
     name: &'static str,
     shows: &'static str,
+    package: &'static str,
+    /// What of the package's features the binary needs.
+    features: &'static [&'static str],
+}
+
+impl Part {
+    /// A part in `longhaul-tests`.
+    const fn of_tests(name: &'static str, shows: &'static str) -> Self {
+        Self { name, shows, package: "longhaul-tests", features: &[] }
+    }
 }
 
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 6] = [
-    Part { name: "crash", shows: "SIGKILL at 20 random moments loses no job and settles none twice" },
-    Part { name: "makespan", shows: "a run takes hardly longer than the limits alone would make it" },
+const PARTS: [Part; 8] = [
     Part {
-        name: "throttle",
-        shows: "a host that throttles is left alone, costs no attempt and delays no other host",
+        package: "longhaul-queue-core",
+        features: &["--features", "conformance"],
+        ..Part::of_tests(
+            "model",
+            "2,000 random sequences with crashes: SQLite does what the reference model does",
+        )
     },
-    Part { name: "stop", shows: "a stop lets go of everything, and the next start goes on from there" },
-    Part { name: "losses", shows: "a job that kills its process takes nobody along and ends in error" },
-    Part { name: "readme", shows: "every command of the README does what the README says" },
+    Part::of_tests("store-crash", "SIGKILL at 200 random moments: whatever the store answered stands"),
+    Part::of_tests("crash", "SIGKILL at 20 random moments loses no job and settles none twice"),
+    Part::of_tests("makespan", "a run takes hardly longer than the limits alone would make it"),
+    Part::of_tests(
+        "throttle",
+        "a host that throttles is left alone, costs no attempt and delays no other host",
+    ),
+    Part::of_tests("stop", "a stop lets go of everything, and the next start goes on from there"),
+    Part::of_tests("losses", "a job that kills its process takes nobody along and ends in error"),
+    Part::of_tests("readme", "every command of the README does what the README says"),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let parts = chosen(&args.parts)?;
     if args.list {
         for part in parts {
-            println!("{:9} {}\n          {LONG}=1 {}", part.name, part.shows, command_line(part).join(" "));
+            println!(
+                "{:11} {}\n            {LONG}=1 {}",
+                part.name,
+                part.shows,
+                command_line(part).join(" ")
+            );
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -80,24 +104,17 @@ fn build() -> Result<()> {
 }
 
 fn prove(part: &Part) -> Result<()> {
-    process::run(process::cargo(&command_line(part)[1..]).env(LONG, "1"))
+    let line = command_line(part);
+    let arguments: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
+    process::run(process::cargo(&arguments).env(LONG, "1"))
 }
 
-fn command_line(part: &Part) -> [&'static str; 12] {
-    [
-        "cargo",
-        "nextest",
-        "run",
-        "--release",
-        "--locked",
-        "--profile",
-        "prove",
-        "-p",
-        "longhaul-tests",
-        "--test",
-        part.name,
-        "--no-capture",
-    ]
+fn command_line(part: &Part) -> Vec<String> {
+    let binary = part.name.replace('-', "_");
+    let common =
+        ["cargo", "nextest", "run", "--release", "--locked", "--profile", "prove", "-p", part.package];
+    let line = common.iter().chain(part.features).copied();
+    line.chain(["--test", &binary, "--no-capture"]).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -117,6 +134,18 @@ mod tests {
     #[test]
     fn named_parts_are_chosen_once() {
         assert_eq!(names(&["stop", "crash", "stop"]).expect("both are known"), ["crash", "stop"]);
+    }
+
+    #[test]
+    fn a_part_is_run_where_it_is() {
+        let line = |name: &str| command_line(chosen(&[name.to_owned()]).expect("it is known")[0]).join(" ");
+        assert!(line("stop").ends_with("-p longhaul-tests --test stop --no-capture"), "{}", line("stop"));
+        let model = line("model");
+        assert!(
+            model.ends_with("-p longhaul-queue-core --features conformance --test model --no-capture"),
+            "{model}"
+        );
+        assert!(line("store-crash").contains("--test store_crash "));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The cargo tools that the tasks need, and their installation where they are missing.
+//! The tools that the tasks need, and their installation where they are missing.
+
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -73,6 +75,56 @@ impl Tool {
     }
 }
 
+/// A program of the system that some tests watch others with. Without it they say that they have shown nothing.
+#[derive(Debug)]
+pub(crate) struct SystemTool {
+    program: &'static str,
+    /// Debian's name for it.
+    package: &'static str,
+    /// What is not shown without it.
+    shows: &'static str,
+}
+
+/// Shows the system calls of a process.
+pub(crate) const STRACE: SystemTool = SystemTool {
+    program: "strace",
+    package: "strace",
+    shows: "that the disk has what was answered, before it is answered",
+};
+
+impl SystemTool {
+    /// Installs it where it is missing and may be installed. Where it stays missing this is said, and is a failure if it
+    /// `must` be there.
+    pub(crate) fn ensure(&self, must: bool) -> Result<()> {
+        if self.is_there() {
+            return Ok(());
+        }
+        eprintln!("{} is missing: installing the package {}.", self.program, self.package);
+        let mut install = Command::new("apt-get");
+        install.args(["install", "--yes", "--no-install-recommends", self.package]);
+        install.env("DEBIAN_FRONTEND", "noninteractive");
+        let installed = process::run(&mut install);
+        if self.is_there() {
+            return Ok(());
+        }
+        let told = format!(
+            "{} is missing and could not be installed, so it is NOT shown {}; install the package {} by hand and try again",
+            self.program, self.shows, self.package
+        );
+        if must {
+            return installed.and_then(|()| bail!("it is still not found")).context(told);
+        }
+        eprintln!("{told}");
+        Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        let mut asked = Command::new(self.program);
+        asked.arg("-V").stdout(Stdio::null()).stderr(Stdio::null());
+        asked.status().is_ok_and(|status| status.success())
+    }
+}
+
 type Version = (u64, u64, u64);
 
 /// The first `N.N.N` among the words of a line.
@@ -106,6 +158,19 @@ mod tests {
         };
         let error = format!("{:#}", tool.ensure().expect_err("it cannot be had"));
         assert!(error.contains("cargo-no-such-subcommand is missing, and could not be installed"), "{error}");
+    }
+
+    #[test]
+    fn a_system_tool_that_cannot_be_had_fails_only_where_it_must_be_there() {
+        let tool = SystemTool {
+            program: "no-such-program-here",
+            // Refused by apt-get before it would look anywhere.
+            package: "--no-such-option",
+            shows: "anything",
+        };
+        tool.ensure(false).expect("it is only said");
+        let error = format!("{:#}", tool.ensure(true).expect_err("it cannot be had"));
+        assert!(error.contains("no-such-program-here is missing") && error.contains("NOT shown"), "{error}");
     }
 
     #[test]

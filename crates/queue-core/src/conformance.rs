@@ -210,6 +210,7 @@ cases! {
         inv_cap_a_process_with_a_smaller_cap_waits_for_all_slots,
         a_host_may_have_a_cap_of_its_own,
         leaving_and_reconciling_free_slots,
+        inv_fair_a_freed_slot_is_given_though_a_delayed_job_came_meanwhile,
     }
     admitting {
         admitting_moves_the_slot,
@@ -247,6 +248,7 @@ cases! {
         leaving_releases_everything_and_charges_nothing,
         leaving_as_a_stranger_is_fine,
         workers_lists_who_has_joined,
+        joining_again_for_a_shorter_time_is_for_that_time,
     }
     losses {
         inv_no_loss_a_dead_process_gives_its_jobs_back,
@@ -258,6 +260,9 @@ cases! {
         what_must_run_alone_waits_for_its_lane_like_all,
         inv_attempts_losses_end_in_error,
         inv_no_loss_a_sweep_leaves_the_living_alone,
+        what_runs_alone_or_is_dead_is_not_told_to_ask_at_once,
+        what_must_run_alone_is_asked_for_when_a_pause_ends,
+        history_names_a_process_that_came_back_late,
     }
     settling {
         done_records_its_outcome_and_its_file,
@@ -274,6 +279,9 @@ cases! {
         inv_bounded_what_went_wrong_is_kept_up_to_2_kib,
         a_first_try_that_succeeds_leaves_no_history,
         inv_bounded_history_keeps_the_last_32_newest_first,
+        history_says_the_reason_of_what_happened_and_of_nothing_before,
+        a_checkpoint_is_a_change_of_the_row_and_admitting_in_place_is_none,
+        inv_bounded_operators_acts_do_not_make_history_grow,
     }
     retrying {
         a_retry_waits_as_long_as_it_was_told,
@@ -314,6 +322,8 @@ cases! {
         work_without_a_host_cannot_be_throttled,
         a_closed_lane_is_seen_with_its_cause,
         an_operator_may_close_a_lane,
+        inv_attempts_an_answer_in_the_same_batch_counts_for_later_throttlings,
+        an_operator_closes_for_days_and_the_lane_reopens_with_one_slot,
     }
     reopening {
         a_reopened_lane_gives_one_slot_and_one_more_for_each_answer,
@@ -351,6 +361,9 @@ cases! {
         lanes_are_listed_by_name_a_page_at_a_time,
         the_cache_keeps_values_for_their_time,
         a_check_of_a_sound_store_mends_nothing,
+        retry_failed_with_another_state_means_nothing,
+        inv_fence_cancelling_takes_no_number,
+        what_had_an_empty_payload_is_pruned_as_well,
     }
     explaining {
         explains_the_stages_of_a_life,
@@ -380,6 +393,7 @@ cases! {
         several_waiters_are_all_woken,
         where_nothing_happens_nobody_is_woken_for_long,
         the_epoch_of_a_batch_misses_nothing_that_came_after,
+        a_closure_of_a_closed_lane_wakes_as_well,
     }
     cancelling {
         inv_no_loss_a_dropped_lease_strands_nothing,

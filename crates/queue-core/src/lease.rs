@@ -48,7 +48,8 @@ pub struct LeaseRequest {
 /// What a lease request was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseBatch {
-    /// Exactly the jobs that this request moved; those of lanes with a cap or a pace, at most `max`, come first.
+    /// Exactly the jobs that this request moved. If some were asked for ahead, those of lanes with a cap or a pace, at
+    /// most `max`, come first.
     pub jobs: Vec<LeasedJob>,
     /// When, from the reply on, it is worth asking again although nothing happened: the next lane opens, or a
     /// process that has gone silent expires. `None` if only an event can make something leasable.
@@ -93,4 +94,11 @@ pub struct Heartbeat {
     pub held: u64,
     /// Whether the process had been taken for dead before this beat; its leases are gone.
     pub was_expired: bool,
+}
+
+/// What people read of a job whose worker processes died.
+pub(crate) fn died(losses: u32, is_last: bool) -> String {
+    let times = if losses == 1 { "once".to_owned() } else { format!("{losses} times") };
+    let hint = if is_last { "; it is not tried again, see `longhaul queue retry-failed`" } else { "" };
+    format!("its worker process died {times} while it ran{hint}")
 }

@@ -3,11 +3,13 @@
 //!
 //! - `model` is the state and the one way in which a job changes; `lease`, `admit`, `settle`, `workers`, `lanes` and
 //!   `operate` are the verbs on it; `turns` is the order in which lanes give; `view` is what can be seen of it; `check`
-//!   compares it with itself.
+//!   compares it with itself; `follow` (feature `conformance`) judges what another store leased.
 //! - This file is the handle: it takes the lock, sets the time, and wakes who waits.
 
 mod admit;
 mod check;
+#[cfg(feature = "conformance")]
+mod follow;
 mod lanes;
 mod lease;
 mod model;

@@ -36,7 +36,7 @@ impl Settlement {
 pub struct StoredFile {
     /// The machine and folder that it belongs to.
     pub store: StoreId,
-    /// Relative to that folder. Unique in it, letter case aside.
+    /// Relative to that folder. Unique in it, ASCII letter case aside.
     pub path: String,
     /// SHA-256 in hexadecimal.
     pub sha256: String,

@@ -186,6 +186,19 @@ impl JobEvent {
             JobEvent::RetryFailed => "retry_failed",
         }
     }
+
+    /// Whether it brings a reason code; the others leave the job's as it was.
+    pub(crate) fn has_reason(self) -> bool {
+        !matches!(
+            self,
+            JobEvent::Lease | JobEvent::Defer | JobEvent::Release | JobEvent::Requeue | JobEvent::RetryFailed
+        )
+    }
+
+    /// Whether an operator does it.
+    pub(crate) fn is_operators(self) -> bool {
+        matches!(self, JobEvent::Cancel | JobEvent::Requeue | JobEvent::RetryFailed)
+    }
 }
 
 /// What a transition counts against the job (INV-ATTEMPTS).

@@ -233,3 +233,27 @@ pub(super) async fn an_operator_may_close_a_lane(store: &TestStore) {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_wait(closed_for(store).await, Duration::from_hours(72));
 }
+
+pub(super) async fn inv_attempts_an_answer_in_the_same_batch_counts_for_later_throttlings(store: &TestStore) {
+    store.enqueue_many(HOST, 2).await;
+    let worker = store.join("w").await;
+    let held = store.lease(&worker, 2).await;
+    let batch = [
+        Settlement::new(held[0].token, done()).with_lanes(vec![served(HOST)]),
+        Settlement::new(held[1].token, throttled()).with_lanes(vec![asks_for_quiet(HOST, Some(1))]),
+    ];
+    store.queue().settle(&batch, None).await.unwrap();
+    assert_eq!(store.record(held[1].artifact_id.as_str()).await.throttles, 1);
+}
+
+pub(super) async fn an_operator_closes_for_days_and_the_lane_reopens_with_one_slot(store: &TestStore) {
+    store.enqueue_many(HOST, 2).await;
+    let worker = store.join("w").await;
+    store.queue().close(&lane(HOST), Duration::from_hours(48), "they wrote to us").await.unwrap();
+    assert_wait(store.batch(&store.request(&worker, 5)).await.next_open, Duration::from_hours(48));
+    store.advance(Duration::from_hours(48));
+    let worker = store.join("later").await;
+    assert_eq!(store.lease(&worker, 5).await.len(), 1);
+    let nowhere = store.queue().close(&lane(""), Duration::from_secs(1), "x").await.unwrap_err();
+    assert_eq!(nowhere.kind(), crate::ErrorKind::Invalid);
+}

@@ -156,3 +156,33 @@ pub(super) async fn inv_no_loss_a_sweep_leaves_the_living_alone(store: &TestStor
     assert_eq!(store.record(kept.artifact_id.as_str()).await.losses, 0);
     store.ack(&kept).await;
 }
+
+pub(super) async fn what_runs_alone_or_is_dead_is_not_told_to_ask_at_once(store: &TestStore) {
+    let worker = lose_twice(store, "a.example", &["poison"]).await;
+    assert_eq!(store.batch(&alone(store, &worker)).await.jobs.len(), 1);
+    store.enqueue("b.example", &["b1"]).await;
+    let batch = store.batch(&store.request(&worker, 5)).await;
+    assert_eq!((batch.jobs.len(), batch.next_open), (0, None), "only its own settlement helps");
+    let stranger = WorkerId::from_text("stranger");
+    let batch = store.batch(&store.request(&stranger, 5)).await;
+    assert_ne!(batch.next_open, Some(Duration::ZERO));
+}
+
+pub(super) async fn what_must_run_alone_is_asked_for_when_a_pause_ends(store: &TestStore) {
+    let worker = lose_twice(store, "a.example", &["poison"]).await;
+    store.queue().pause(None, Some(Duration::from_secs(20)), "x").await.unwrap();
+    let batch = store.batch(&store.request(&worker, 5)).await;
+    assert!(!batch.alone_waiting);
+    assert_wait(batch.next_open, Duration::from_secs(20));
+}
+
+pub(super) async fn history_names_a_process_that_came_back_late(store: &TestStore) {
+    store.enqueue("a.example", &["a"]).await;
+    let late = store.join("late").await;
+    store.lease_one(&late).await;
+    store.advance_secs(60);
+    assert!(store.beat(&late).await.was_expired);
+    store.lease_one(&late).await;
+    let (_, history) = store.get("a").await;
+    assert_eq!((history[0].event.as_str(), &history[0].worker), ("lose", &Some(late)));
+}

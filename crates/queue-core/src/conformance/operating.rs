@@ -6,7 +6,8 @@ use super::TestStore;
 use super::rules::{capped, lane};
 use super::test_store::{TTL, done, done_with, error, id, names, retry, skipped};
 use crate::{
-    Answer, Enqueued, JobFilter, JobPage, JobState, LanePage, LeasedJob, Verdict, WorkQueueExt, WorkerId,
+    Answer, Enqueued, JobFilter, JobPage, JobState, LanePage, LeasedJob, NewJob, Verdict, WorkQueueExt,
+    WorkerId,
 };
 
 const HOST: &str = "a.example";
@@ -256,4 +257,37 @@ pub(super) async fn a_check_of_a_sound_store_mends_nothing(store: &TestStore) {
     let check = store.queue().check(true).await.unwrap();
     assert_eq!((check.problems.len(), check.repaired), (0, false));
     assert!(store.lease_by(&worker, 2, &capped(2)).await.is_empty());
+}
+
+pub(super) async fn retry_failed_with_another_state_means_nothing(store: &TestStore) {
+    store.enqueue_many("a.example", 1).await;
+    let worker = store.join("w").await;
+    let job = store.lease_one(&worker).await;
+    store.settle(job.token, error()).await;
+    let filter = JobFilter { state: Some(JobState::Done), ..JobFilter::default() };
+    assert_eq!(store.queue().retry_failed(&filter, 10).await.unwrap(), 0);
+}
+
+pub(super) async fn inv_fence_cancelling_takes_no_number(store: &TestStore) {
+    store.enqueue_many("a.example", 1).await;
+    let worker = store.join("w").await;
+    let job = store.lease_one(&worker).await;
+    store.queue().cancel(std::slice::from_ref(&job.artifact_id)).await.unwrap();
+    store.queue().requeue(std::slice::from_ref(&job.artifact_id)).await.unwrap();
+    assert_eq!(store.lease_one(&worker).await.token.fence, job.token.fence + 1);
+}
+
+pub(super) async fn what_had_an_empty_payload_is_pruned_as_well(store: &TestStore) {
+    store.enqueue_jobs(&[NewJob::new(id("bare"), "{}")]).await;
+    let worker = store.join("w").await;
+    for _ in 0..2 {
+        let job = store.lease_one(&worker).await;
+        store.ack(&job).await;
+        let ended = store.record("bare").await;
+        store.queue().published(&[ended.id]).await.unwrap();
+        assert_eq!(store.queue().prune(JobState::Done, Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(store.record("bare").await.outcome, None);
+        assert_eq!(store.queue().prune(JobState::Done, Duration::ZERO).await.unwrap(), 0);
+        store.queue().requeue(&[id("bare")]).await.unwrap();
+    }
 }

@@ -227,3 +227,37 @@ pub(super) async fn inv_bounded_history_keeps_the_last_32_newest_first(store: &T
     assert_eq!(reasons, expected);
     assert!(history.is_sorted_by_key(|line| std::cmp::Reverse(line.at)));
 }
+
+pub(super) async fn history_says_the_reason_of_what_happened_and_of_nothing_before(store: &TestStore) {
+    store.enqueue_many("a.example", 1).await;
+    let worker = store.join("w").await;
+    let job = store.lease_one(&worker).await;
+    store.settle(job.token, retry(Duration::ZERO)).await;
+    let job = store.lease_one(&worker).await;
+    store.release(&job).await;
+    let (record, history) = store.get("a.example/0").await;
+    let said: Vec<_> = history.iter().map(|line| (line.event.as_str(), line.reason.as_deref())).collect();
+    assert_eq!(said, [("release", None), ("retry", Some("timeout"))]);
+    assert_eq!(record.reason.as_deref(), Some("timeout"), "the row keeps it");
+}
+
+pub(super) async fn a_checkpoint_is_a_change_of_the_row_and_admitting_in_place_is_none(store: &TestStore) {
+    store.enqueue_many("a.example", 1).await;
+    let worker = store.join("w").await;
+    let job = store.lease_one(&worker).await;
+    let leased = store.record("a.example/0").await.updated_at;
+    store.advance_secs(1);
+    store.admit(job.token, "a.example", crate::Role::Artifact, &super::rules::unlimited()).await;
+    assert_eq!(store.record("a.example/0").await.updated_at, leased);
+    store.queue().checkpoint(&job.token, "half way").await.unwrap();
+    assert_eq!(store.record("a.example/0").await.updated_at.after(leased), Duration::from_secs(1));
+}
+
+pub(super) async fn inv_bounded_operators_acts_do_not_make_history_grow(store: &TestStore) {
+    store.enqueue_many("a.example", 1).await;
+    for _ in 0..20 {
+        store.queue().cancel(&[id("a.example/0")]).await.unwrap();
+        store.queue().requeue(&[id("a.example/0")]).await.unwrap();
+    }
+    assert_eq!(store.get("a.example/0").await.1.len(), 32);
+}

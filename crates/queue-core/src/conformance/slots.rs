@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::TestStore;
 use super::rules::{capped, capped_host, lane};
-use super::test_store::{by_lane, defer, done, error, release, retry, skipped, throttled};
+use super::test_store::{
+    by_lane, defer, delayed, done, error, names, only, release, retry, skipped, throttled,
+};
 use crate::{Answer, Settlement};
 
 const HOST: &str = "a.example";
@@ -125,4 +127,15 @@ pub(super) async fn leaving_and_reconciling_free_slots(store: &TestStore) {
     store.leave(&two).await;
     assert_eq!(store.lease_by(&one, 1, &capped(1)).await.len(), 1);
     assert!(lane(HOST) == store.record("a.example/0").await.place.lane);
+}
+
+/// Its turn once slept until the delayed job's time, which may be days away.
+pub(super) async fn inv_fair_a_freed_slot_is_given_though_a_delayed_job_came_meanwhile(store: &TestStore) {
+    store.enqueue_many("a.example", 2).await;
+    let worker = store.join("w").await;
+    let held = only(store.lease_by(&worker, 5, &capped(1)).await);
+    let later = delayed("later", "a.example", Duration::from_hours(1));
+    store.enqueue_jobs(&[later]).await;
+    store.ack(&held).await;
+    assert_eq!(names(&store.lease_by(&worker, 5, &capped(1)).await), ["a.example/1"]);
 }

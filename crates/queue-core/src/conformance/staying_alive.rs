@@ -1,7 +1,9 @@
 //! Worker processes: joining, heartbeats, leaving.
 
+use std::time::Duration;
+
 use super::TestStore;
-use super::test_store::{TTL, error, names};
+use super::test_store::{TTL, error, names, worker_info};
 use crate::{Answer, ErrorKind, Heartbeat, JobState, WorkerId};
 
 pub(super) async fn a_stranger_has_no_heart(store: &TestStore) {
@@ -129,4 +131,11 @@ pub(super) async fn workers_lists_who_has_joined(store: &TestStore) {
     store.leave(&worker).await;
     assert_eq!(store.queue().workers().await.unwrap().len(), 1);
     assert_eq!(store.state("a.example/0").await, JobState::Queued);
+}
+
+pub(super) async fn joining_again_for_a_shorter_time_is_for_that_time(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.handle_of(&worker).join(&worker_info("w"), Duration::from_secs(10)).await.unwrap();
+    store.advance_secs(10);
+    assert!(store.beat(&worker).await.was_expired);
 }

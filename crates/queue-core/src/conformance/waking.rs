@@ -108,3 +108,13 @@ pub(super) async fn the_epoch_of_a_batch_misses_nothing_that_came_after(store: &
     store.enqueue_many("b.example", 1).await;
     wakes(store, batch.epoch).await;
 }
+
+/// Who holds jobs ahead must not start them.
+pub(super) async fn a_closure_of_a_closed_lane_wakes_as_well(store: &TestStore) {
+    let worker = store.join("w").await;
+    for seconds in [10, 20] {
+        let epoch = store.batch(&store.request(&worker, 1)).await.epoch;
+        store.handle_of(&worker).close(&lane("a.example"), Duration::from_secs(seconds), "x").await.unwrap();
+        assert!(store.handle_of(&worker).changed(epoch).await.unwrap() > epoch);
+    }
+}

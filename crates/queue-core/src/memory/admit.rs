@@ -31,8 +31,10 @@ impl Model {
         }
         let now = self.now;
         if let Some(job) = self.jobs.get_mut(&request.token.job) {
+            if job.row.slot != slot {
+                job.row.updated_at = now;
+            }
             job.row.slot = slot;
-            job.row.updated_at = now;
         }
         admission
     }

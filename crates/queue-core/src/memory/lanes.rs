@@ -115,7 +115,7 @@ impl Model {
         let is_closing = state.not_before != closed;
         let has_more_slots = state.reopening != slots && !is_closing;
         if has_more_slots {
-            self.turns.slot_freed(lane, self.now);
+            self.turns.reopen(lane, self.now);
         }
         // Who holds jobs ahead wants to hear of a closure as well.
         self.epoch += u64::from(is_closing || has_more_slots);
@@ -137,7 +137,9 @@ impl Model {
             let message = "work without a host has no lane to close; pause the queue instead";
             return Err(QueueError::new(ErrorKind::Invalid, message));
         }
-        self.lanes.entry(lane.clone()).or_default().close(length, cause, self.now);
+        let state = self.lanes.entry(lane.clone()).or_default();
+        state.close(length, cause, self.now);
+        state.reopening = Some(1);
         self.epoch += 1;
         Ok(())
     }

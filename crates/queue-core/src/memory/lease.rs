@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// One job given in so many goes to a lower class than the highest waiting.
-const LOWER_EVERY: u64 = 16;
+pub(super) const LOWER_EVERY: u64 = 16;
 /// Nothing that was granted starts later than this (INV-COOLDOWN).
 const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 
 /// What a request may be given, whatever the lanes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Eligible {
+pub(super) enum Eligible {
     Nothing,
     Ordinary,
     Alone,
@@ -46,8 +46,10 @@ impl Model {
                 Eligible::Ordinary => {
                     let mut room = Room { all: request.max + request.ahead, limited: request.max };
                     self.give_by_class(request, &mut room, &mut jobs)?;
-                    // Stable: within both kinds the order of the turns stays.
-                    jobs.sort_by_key(|job| !self.is_limited(&job.place.lane, &request.rules));
+                    if request.ahead > 0 {
+                        // Stable: within both kinds the order of the turns stays.
+                        jobs.sort_by_key(|job| !self.is_limited(&job.place.lane, &request.rules));
+                    }
                 }
                 Eligible::Alone => {
                     let mut room = Room { all: request.max.min(1), limited: 1 };
@@ -59,7 +61,7 @@ impl Model {
         Ok(LeaseBatch { jobs, next_open, alone_waiting, epoch: Epoch(self.epoch) })
     }
 
-    fn eligible(&self, request: &LeaseRequest) -> Eligible {
+    pub(super) fn eligible(&self, request: &LeaseRequest) -> Eligible {
         let Some(worker) = self.workers.get(&request.worker) else { return Eligible::Nothing };
         let is_alone = |id: &JobId| self.jobs.get(id).is_some_and(|job| job.class() == ALONE);
         if request.alone {
@@ -72,7 +74,7 @@ impl Model {
     }
 
     /// What the same request was given before and still holds. Whatever start was counted then is too long ago.
-    fn repeated(&self, request: &LeaseRequest) -> Vec<LeasedJob> {
+    pub(super) fn repeated(&self, request: &LeaseRequest) -> Vec<LeasedJob> {
         let Some(worker) = self.workers.get(&request.worker) else { return Vec::new() };
         let held = worker
             .held
@@ -144,33 +146,56 @@ impl Model {
         while given < quantum
             && let Some((_, role, id)) = self.first_ready(lane, class, &request.rules)
         {
-            let (pace, scope) = request.rules.pace(lane, role);
-            if !pace.is_off() {
-                let now = self.now.since_epoch();
-                let state = &mut self.lanes.entry(lane.clone()).or_default().pace;
-                state.forget_before(now);
-                pace.admit(state, scope, now);
-            }
-            let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
-            self.transition(id, JobEvent::Lease, None, |job| {
-                job.row.fence += 1;
-                job.row.worker = Some(request.worker.clone());
-                job.row.slot = slot.cloned();
-                (job.request, job.leased_at, job.settled) = (Some(request.number), now, None);
-            })?;
-            self.grants += 1;
+            self.give(request, lane, role, id, jobs)?;
             given += 1;
-            jobs.extend(self.leased(id, start_within(&request.rules, lane, role)));
         }
+        self.end_of_visit(request, lane, class);
+        Ok(given)
+    }
+
+    /// Leases a job that [`Model::first_ready`] named, and counts its start.
+    pub(super) fn give(
+        &mut self,
+        request: &LeaseRequest,
+        lane: &Lane,
+        role: Role,
+        id: JobId,
+        jobs: &mut Vec<LeasedJob>,
+    ) -> Result<()> {
+        let (pace, scope) = request.rules.pace(lane, role);
+        if !pace.is_off() {
+            let now = self.now.since_epoch();
+            let state = &mut self.lanes.entry(lane.clone()).or_default().pace;
+            state.forget_before(now);
+            pace.admit(state, scope, now);
+        }
+        let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
+        self.transition(id, JobEvent::Lease, None, |job| {
+            job.row.fence += 1;
+            job.row.worker = Some(request.worker.clone());
+            job.row.slot = slot.cloned();
+            (job.request, job.leased_at, job.settled) = (Some(request.number), now, None);
+        })?;
+        self.grants += 1;
+        jobs.extend(self.leased(id, start_within(&request.rules, lane, role)));
+        Ok(())
+    }
+
+    /// The turn was had: it goes to the back, is put off until it can give, or ends.
+    pub(super) fn end_of_visit(&mut self, request: &LeaseRequest, lane: &Lane, class: u8) {
         match self.opens(lane, class, &request.rules) {
             Some(open_at) => self.turns.visited(lane, class, open_at),
             None => self.turns.end(lane, class),
         }
-        Ok(given)
     }
 
     /// The job that a lane would give now: the one that became available first of those whose role's pace allows it.
-    fn first_ready(&self, lane: &Lane, class: u8, rules: &LaneRules) -> Option<(Timestamp, Role, JobId)> {
+    pub(super) fn first_ready(
+        &self,
+        lane: &Lane,
+        class: u8,
+        rules: &LaneRules,
+    ) -> Option<(Timestamp, Role, JobId)> {
         if self.is_full(lane, rules) {
             return None;
         }
@@ -182,7 +207,7 @@ impl Model {
     }
 
     /// Whether a cap or a pace may hold the lane back: then a job of it is given only to a worker that is free.
-    fn is_limited(&self, lane: &Lane, rules: &LaneRules) -> bool {
+    pub(super) fn is_limited(&self, lane: &Lane, rules: &LaneRules) -> bool {
         self.cap(lane, rules).is_some() || Role::ALL.iter().any(|role| !rules.pace(lane, *role).0.is_off())
     }
 
@@ -249,11 +274,16 @@ impl Model {
                 in_turn.chain(alone.into_iter().filter(|open_at| *open_at > self.now)).min()
             }
         };
+        let next =
+            opens.into_iter().chain(self.next_expiry(request)).filter(|at| *at != Timestamp::NEVER).min();
+        (alone_waiting, next.map(|at| at.after(self.now)))
+    }
+
+    /// When the next process expires that holds something, the asking one aside.
+    pub(super) fn next_expiry(&self, request: &LeaseRequest) -> Option<Timestamp> {
         let others =
             self.workers.iter().filter(|(id, worker)| **id != request.worker && !worker.held.is_empty());
-        let expires = others.map(|(_, worker)| worker.expires_at).min();
-        let next = opens.into_iter().chain(expires).filter(|at| *at != Timestamp::NEVER).min();
-        (alone_waiting, next.map(|at| at.after(self.now)))
+        others.map(|(_, worker)| worker.expires_at).min()
     }
 }
 

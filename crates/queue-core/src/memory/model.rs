@@ -41,7 +41,7 @@ impl Job {
     }
 
     pub(super) fn path_key(&self) -> Option<(StoreId, String)> {
-        Some((self.row.store.clone()?, self.row.path.as_ref()?.to_lowercase()))
+        Some((self.row.store.clone()?, self.row.path.as_ref()?.to_ascii_lowercase()))
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Model {
     /// Slots taken.
     pub(super) slots: BTreeMap<Lane, u32>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
-    /// The paths of done jobs, in lower case.
+    /// The paths of done jobs, in lower case as far as that is ASCII.
     pub(super) paths: HashMap<(StoreId, String), JobId>,
     pub(super) cache: HashMap<String, (String, Timestamp)>,
     pub(super) pause: Option<Pause>,
@@ -284,7 +284,7 @@ impl Model {
                 self.slots.remove(lane);
             }
         }
-        if self.turns.slot_freed(lane, self.now) {
+        if self.turns.reopen(lane, self.now) {
             self.epoch += 1;
         }
     }

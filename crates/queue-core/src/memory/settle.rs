@@ -13,7 +13,7 @@ impl Model {
         let token = settlement.token;
         let Some(job) = self.held(token) else { return Ok(self.answer_again(settlement)) };
         if let Verdict::Done { file: Some(file), .. } = &settlement.verdict
-            && self.paths.contains_key(&(file.store.clone(), file.path.to_lowercase()))
+            && self.paths.contains_key(&(file.store.clone(), file.path.to_ascii_lowercase()))
         {
             return Ok(Answer::PathTaken);
         }

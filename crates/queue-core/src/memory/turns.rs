@@ -92,21 +92,14 @@ impl Turns {
     }
 
     /// Whatever held this lane back may be over: its turns are worth a visit. True if that moved one.
+    ///
+    /// All that are put off, whatever for: one that waited for a slot has since been lowered to the time of a delayed
+    /// job that came, and would sleep until then although a slot is free.
     pub(super) fn reopen(&mut self, lane: &Lane, now: Timestamp) -> bool {
         let closed: Vec<u8> = self.of(lane).filter(|(_, at)| *at > now).map(|(class, _)| class).collect();
         for class in &closed {
             self.lower(lane, *class, now);
         }
         !closed.is_empty()
-    }
-
-    /// A slot became free: turns that waited for that and nothing else are worth a visit. True if there was one.
-    pub(super) fn slot_freed(&mut self, lane: &Lane, now: Timestamp) -> bool {
-        let full: Vec<u8> =
-            self.of(lane).filter(|(_, at)| *at == Timestamp::NEVER).map(|(class, _)| class).collect();
-        for class in &full {
-            self.lower(lane, *class, now);
-        }
-        !full.is_empty()
     }
 }

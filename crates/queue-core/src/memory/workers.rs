@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::model::{Model, Worker, shortened};
+use crate::lease::died;
 use crate::{
     ErrorKind, Heartbeat, JobEvent, JobId, LeaseToken, QueueError, Result, StoreId, WorkerId, WorkerInfo,
     WorkerRow,
@@ -88,11 +89,8 @@ impl Model {
             let losses = self.jobs.get(&job).map_or(0, |job| job.row.losses) + 1;
             let is_last = losses >= max_losses;
             let event = if is_last { JobEvent::LoseLast } else { JobEvent::Lose };
-            let times = if losses == 1 { "once".to_owned() } else { format!("{losses} times") };
-            let hint =
-                if is_last { "; it is not tried again, see `longhaul queue retry-failed`" } else { "" };
-            let text = format!("its worker process died {times} while it ran{hint}");
             let store = store.filter(|_| is_last).cloned();
+            let text = died(losses, is_last);
             self.transition(job, event, Some(LEASE_LOST), |job| {
                 job.row.reason = Some(LEASE_LOST.to_owned());
                 job.row.store = store;

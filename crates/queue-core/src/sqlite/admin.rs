@@ -37,6 +37,9 @@ impl QueueAdmin for SqliteQueue {
     }
 
     async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64> {
+        if filter.state.is_some_and(|state| state != JobState::Error) {
+            return Ok(0);
+        }
         let filter = Arc::new(JobFilter { state: Some(JobState::Error), ..filter.clone() });
         let mut total = 0;
         let mut left = limit;
@@ -189,8 +192,7 @@ async fn act(tx: &mut Tx<'_>, ids: &[i64], event: JobEvent) -> Result<u64> {
 fn prepare(row: &mut JobRow, event: JobEvent, now: Timestamp) {
     if event == JobEvent::Cancel {
         row.reason = Some("cancelled".to_owned());
-        // Whoever holds it settles in vain: the token is not the current one any more (INV-FENCE).
-        row.lease_token += i64::from(row.worker_id.is_some());
+        // Whoever holds it settles in vain: it is not held any more, and was not settled (INV-FENCE).
         row.settlement = None;
     } else {
         row.available_at = now.0;
@@ -272,7 +274,9 @@ async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result
     let before = tx.now.0.saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
     let slimmed = sqlx::query(
         "UPDATE jobs SET artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL, updated_at = ?3
-         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1 AND artifact_json <> '{}'
+         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1
+                          AND (artifact_json <> '{}' OR outcome_json IS NOT NULL OR last_error IS NOT NULL
+                               OR EXISTS (SELECT 1 FROM history WHERE job = jobs.id))
                       ORDER BY id LIMIT ?4) RETURNING id",
     )
     .bind(state.as_str())

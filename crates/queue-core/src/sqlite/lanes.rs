@@ -219,6 +219,8 @@ pub(super) fn report(
     changes.freed(reopened.map(|state| state.lane.clone()));
     let closed = states.values().filter(|state| before[&state.lane].not_before < state.not_before);
     let closed = closed.map(|state| state.closure(now)).collect::<Result<_>>()?;
+    // Who holds jobs ahead wants to hear of a closure.
+    changes.wake |= states.values().any(|state| before[&state.lane].not_before != state.not_before);
     changes.lanes(states.into_values().filter(|state| before[&state.lane] != *state).collect());
     Ok(closed)
 }

@@ -68,12 +68,16 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         } else if !opening.alone {
             let mut room = Room { all: request.max + request.ahead, limited: request.max };
             take_fairly(tx, request, &opening.classes, &mut room, &mut jobs).await?;
-            // Stable: within both kinds the order of the turns stays.
-            jobs.sort_by_key(|choice: &Choice| !choice.is_limited);
+            if request.ahead > 0 {
+                // Stable: within both kinds the order of the turns stays.
+                jobs.sort_by_key(|choice: &Choice| !choice.is_limited);
+            }
         }
         if !jobs.is_empty() || opening.classes.iter().any(|(_, open_at)| *open_at <= tx.now) {
             // Visits have put turns off since.
             opening.classes = classes(tx).await?;
+            opening.holds |= !jobs.is_empty();
+            opening.alone |= request.alone && !jobs.is_empty();
         }
     }
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
@@ -533,8 +537,11 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
     let alone = opening.classes.iter().find(|(class, _)| *class == ALONE).map(|(_, open_at)| *open_at);
     let alone_waiting = paused_until <= tx.now && alone.is_some_and(|open_at| open_at <= tx.now);
     // What must run alone and could is said by `alone_waiting`; it is no reason to ask for anything else.
+    // A process that can be given nothing as it is now must not be told to ask at once, and again at once.
+    let is_eligible = opening.alive && if request.alone { !opening.holds } else { !opening.alone };
     let is_wanted = |class: i64, open_at: Timestamp| match class {
-        ALONE => request.alone || open_at > tx.now,
+        _ if !is_eligible => false,
+        ALONE => request.alone || open_at.max(paused_until) > tx.now,
         _ => !request.alone,
     };
     let wanted = opening.classes.iter().filter(|(class, open_at)| is_wanted(*class, *open_at));

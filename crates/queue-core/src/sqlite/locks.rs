@@ -234,7 +234,10 @@ fn open_file(path: &Path) -> Result<File> {
 }
 
 fn unavailable(path: &Path, error: io::Error) -> QueueError {
-    let message = format!("the queue's lock {} cannot be used: {error}", path.display());
+    let message = format!(
+        "the queue's lock {} cannot be used: {error}; see that this user may write it and its folder",
+        path.display()
+    );
     QueueError::new(ErrorKind::Unavailable, message).with_source(error)
 }
 

@@ -79,6 +79,7 @@ impl SqliteOptions {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) id: String,
+    pub(super) path: PathBuf,
     pub(super) writer: Writer,
     pub(super) anchor: Arc<Anchor>,
     pub(super) locks: Arc<Locks>,
@@ -110,6 +111,14 @@ impl SqliteQueue {
     /// `NotFound` without the file, `Unsupported` on a network file system, `SchemaTooNew` if a newer program wrote it,
     /// `Conflict` if it keys lanes otherwise, `Corrupt` if it is no queue, `Unavailable` if it cannot be written.
     pub async fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+        let path = options.path.clone();
+        Self::open_at(options, clock).await.map_err(|error| {
+            let is_said = error.to_string().contains(&*path.to_string_lossy());
+            if is_said { error } else { located(&path, error) }
+        })
+    }
+
+    async fn open_at(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         let path = &options.path;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if options.create {
@@ -124,6 +133,7 @@ impl SqliteQueue {
             return Err(QueueError::new(ErrorKind::NotFound, message));
         }
         refuse_network_file_system(folder)?;
+        refuse_read_only(path)?;
         let locks = Arc::new(Locks::open(path)?);
         let connect = connect_options(&options);
         let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
@@ -155,6 +165,7 @@ impl SqliteQueue {
         });
         let inner = Inner {
             id,
+            path: path.clone(),
             writer,
             anchor,
             locks,
@@ -304,6 +315,21 @@ fn refuse_network_file_system(folder: &Path) -> Result<()> {
     }
 }
 
+/// SQLite would open such a file all the same, and leave a log beside it that is read-only too and stays so when the
+/// file is writable again. Asked without opening it: closing it again would free SQLite's own locks in this process.
+fn refuse_read_only(path: &Path) -> Result<()> {
+    match rustix::fs::access(path, rustix::fs::Access::WRITE_OK).map_err(std::io::Error::from) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!(
+                "the queue {} cannot be written: {error}; see that this user may write it and its folder, and try again",
+                path.display()
+            );
+            Err(QueueError::new(ErrorKind::Unavailable, message).with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn cannot_open(path: &Path, error: sqlx::Error) -> QueueError {
     let inner = failed(error);
     let message = format!("the queue {} cannot be opened: {inner}", path.display());
@@ -320,13 +346,36 @@ pub(super) fn failed(error: sqlx::Error) -> QueueError {
         _ => None,
     };
     let (kind, what) = match code {
-        Some(5 | 6) => (ErrorKind::Busy, "another program holds the queue's file locked"),
-        Some(13) => (ErrorKind::Unavailable, "the disk that holds the queue is full"),
-        Some(8) => (ErrorKind::Unavailable, "the queue's file is read-only"),
-        Some(10 | 14) => (ErrorKind::Unavailable, "the queue's file cannot be read or written"),
+        Some(5 | 6) => {
+            (ErrorKind::Busy, "another program holds the queue's file locked; end it, or try again")
+        }
+        Some(13) => (
+            ErrorKind::Unavailable,
+            "the disk that holds the queue is full; nothing is lost, make room and try again",
+        ),
+        Some(8) => (
+            ErrorKind::Unavailable,
+            "the queue's file is read-only; see that this user may write it and its folder, and try again",
+        ),
+        Some(10 | 14) => (
+            ErrorKind::Unavailable,
+            "the queue's file cannot be read or written; see that its disk is there and has room, that this user may \
+             write it and its folder, and try again",
+        ),
         Some(11 | 26) => (ErrorKind::Corrupt, "the queue's file is damaged or is no SQLite database"),
         Some(_) => (ErrorKind::Corrupt, "the queue's database refused a statement"),
         None => (ErrorKind::Unavailable, "the queue's database does not answer"),
     };
     QueueError::new(kind, format!("{what} ({error})")).with_source(error)
+}
+
+/// The same error with the file that it is about, where whoever reads it has to do something to that file.
+pub(super) fn located(path: &Path, error: QueueError) -> QueueError {
+    match error.kind() {
+        ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Corrupt => {
+            let message = format!("the queue {}: {error}", path.display());
+            QueueError::new(error.kind(), message).with_source(error)
+        }
+        _ => error,
+    }
 }

@@ -106,6 +106,8 @@ pub(super) struct Changes {
     waiting: BTreeMap<(String, i64), i64>,
     lanes: Vec<LaneState>,
     left: Vec<(String, i64)>,
+    /// Somebody has to know of it, whatever else follows.
+    pub(super) wake: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +116,8 @@ struct History {
     event: &'static str,
     reason: Option<String>,
     worker: Option<String>,
+    #[serde(skip)]
+    by_operator: bool,
 }
 
 impl Changes {
@@ -132,8 +136,11 @@ impl Changes {
         }
         // A first try that succeeds leaves no line.
         if event != JobEvent::Complete || row.lease_token > 1 {
-            let (reason, worker) = (row.reason.clone(), row.worker_id.clone());
-            self.history.push(History { job: row.id, event: event.as_str(), reason, worker });
+            // The row keeps why it was put where it is; that is not why it leaves for another reason or for none.
+            let reason = row.reason.clone().filter(|_| event.has_reason());
+            let worker = row.worker_id.clone();
+            let by_operator = event.is_operators();
+            self.history.push(History { job: row.id, event: event.as_str(), reason, worker, by_operator });
         }
         if from == JobState::Queued {
             self.left.push((row.lane.clone(), row.class));
@@ -182,10 +189,12 @@ impl Changes {
             tx.count(Some(*from), *to, 1);
         }
         tx.weight += self.lanes.len() + self.waiting.len();
-        tx.wake |= !self.waiting.is_empty() || !self.freed.is_empty();
-        // Only a job that was leased often can have too many lines of history; operators' acts add a few.
+        tx.wake |= self.wake || !self.waiting.is_empty() || !self.freed.is_empty();
+        // Only a job that was leased often can have too many lines of history, or one that operators act upon.
+        let leased_often = |row: &&JobRow| row.lease_token > HISTORY_MAX / 2;
+        let by_operators = self.history.iter().filter(|line| line.by_operator).map(|line| line.job);
         let rows = self.ended.iter().chain(&self.rows);
-        let long = rows.filter(|row| row.lease_token > HISTORY_MAX / 2).map(|row| row.id);
+        let long = rows.filter(leased_often).map(|row| row.id).chain(by_operators);
         tx.tally.visits += i64::from(!self.waiting.is_empty());
         let visit = tx.tally.visits;
         let turns =
@@ -307,9 +316,9 @@ const FOLLOWS: &str = concat!(
          WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
-    // Before the turns are lowered: a turn that waits for a slot must not be taken for one that waits for a retry.
-    "UPDATE turns SET open_at = ?2
-     WHERE lane IN (SELECT value FROM json_each(?1, '$.freed')) AND open_at = 9223372036854775807;",
+    // All that are put off, whatever for: a turn that waited for a slot may have been lowered since to the time of a
+    // delayed job, and would sleep until then although a slot is free.
+    "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(?1, '$.freed')) AND open_at > ?2;",
     lanes::upsert_turns!("'$.turns'"),
     ";",
     "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM json_each(?1, '$.left'))
@@ -339,11 +348,12 @@ pub(super) fn read(rows: &[SqliteRow]) -> Result<Vec<JobRow>> {
 /// Stores what the next try should know.
 pub(super) async fn checkpoint(tx: &mut Tx<'_>, token: LeaseToken, checkpoint: &str) -> Result<bool> {
     let done = sqlx::query(
-        "UPDATE jobs SET checkpoint = ? WHERE id = ? AND lease_token = ? AND state = 'in_progress'",
+        "UPDATE jobs SET checkpoint = ?1, updated_at = ?4 WHERE id = ?2 AND lease_token = ?3 AND state = 'in_progress'",
     )
     .bind(checkpoint)
     .bind(token.job.0)
     .bind(token.fence)
+    .bind(tx.now.0)
     .execute(&mut *tx.conn)
     .await
     .map_err(failed)?;

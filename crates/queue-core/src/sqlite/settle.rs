@@ -21,7 +21,7 @@ pub(super) async fn settle(
         return Ok((Vec::new(), Vec::new()));
     }
     let Known { held, lanes: states, mut taken } = known(tx, settlements).await?;
-    let served = served(settlements, &held, &states);
+    let mut served_here: HashSet<&str> = HashSet::new();
     let mut changes = Changes::default();
     let (mut answers, mut reports) = (Vec::new(), Vec::new());
     let mut settled: HashMap<i64, String> = HashMap::new();
@@ -49,14 +49,19 @@ pub(super) async fn settle(
         let Some(mut row) = held.get(&id).cloned() else { continue };
         row.store = row.worker_store.take();
         fill(&mut row, &settlement.verdict, tx.now);
-        row.unserved = !served.contains(&id);
+        row.unserved = !has_served(settlement, &row, &states, &served_here);
         let event = settlement.verdict.event();
         let to = row.state()?.apply(event).map_or(JobState::Queued, |transition| transition.to);
         let recorded = format!("{}:{fingerprint}", to.as_str());
         row.settlement = Some(recorded.clone());
         changes.apply(row, event, tx.now)?;
         settled.insert(id, recorded);
-        reports.extend(&settlement.lanes);
+        for report in &settlement.lanes {
+            if let LaneReport::Served { lane } = report {
+                served_here.insert(lane.as_str());
+            }
+            reports.push(report);
+        }
         answers.push(Answer::Recorded(to));
     }
     let closed = lanes::report(&mut changes, states, &reports, tx.now)?;
@@ -197,20 +202,18 @@ async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
     Ok(known)
 }
 
-/// The throttled jobs of this batch whose lane has served somebody since they were leased.
-fn served(
-    settlements: &[Settlement],
-    held: &HashMap<i64, JobRow>,
+/// Whether the lane that asked for quiet has served somebody since the job was leased, be it by an earlier settlement of
+/// the same batch.
+fn has_served(
+    settlement: &Settlement,
+    row: &JobRow,
     lanes: &BTreeMap<String, LaneState>,
-) -> HashSet<i64> {
-    let throttled =
-        settlements.iter().filter(|settlement| matches!(settlement.verdict, Verdict::Throttled { .. }));
-    let served = throttled.filter_map(|settlement| {
-        let id = settlement.token.job.0;
-        let asked =
-            settlement.lanes.iter().rev().find(|report| matches!(report, LaneReport::Throttled { .. }))?;
-        let since = held.get(&id)?.leased_at?;
-        (lanes.get(asked.lane().as_str())?.served_at >= since).then_some(id)
-    });
-    served.collect()
+    served_here: &HashSet<&str>,
+) -> bool {
+    let throttled = |report: &&LaneReport| matches!(report, LaneReport::Throttled { .. });
+    let Some(asked) = settlement.lanes.iter().rev().find(throttled) else { return false };
+    let lane = asked.lane();
+    let served_at = lanes.get(lane.as_str()).map_or(0, |state| state.served_at);
+    !lane.is_none()
+        && (served_here.contains(lane.as_str()) || row.leased_at.is_some_and(|since| served_at >= since))
 }

@@ -10,6 +10,7 @@ use super::open::{Inner, failed};
 use super::rows::{self, Changes, job_columns, unwritable};
 use super::tx::Tx;
 use super::writer::Urgency;
+use crate::lease::died;
 use crate::{
     ErrorKind, Heartbeat, JobEvent, LeaseToken, QueueError, Result, Timestamp, WorkerId, WorkerInfo,
 };
@@ -18,6 +19,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What an origin may still be doing for a process that has died.
 const AFTERMATH: Duration = Duration::from_secs(5);
+/// What follows the name of a process in the name of the row that keeps its lost jobs until the next sweep.
+const EXPIRED: &str = "-expired-";
 
 /// When this process last looked whether others have died.
 #[derive(Debug, Default)]
@@ -96,7 +99,7 @@ pub(super) async fn join(tx: &mut Tx<'_>, worker: &WorkerInfo, ttl: Duration) ->
     }
     sqlx::query(
         "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE excluded.expires_at > expires_at",
+         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
     )
     .bind(worker.id.as_str())
     .bind(&worker.host)
@@ -146,7 +149,7 @@ pub(super) async fn heartbeat(tx: &mut Tx<'_>, worker: &WorkerId, ttl: Duration)
 /// Hands the jobs of an expired process to a row that stays expired, for the next sweep to find. Their tokens end now
 /// (INV-FENCE).
 async fn orphan(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<()> {
-    let name = format!("{worker}-expired-{}", tx.now.0);
+    let name = format!("{worker}{EXPIRED}{}", tx.now.0);
     let moved = sqlx::query("UPDATE jobs SET worker_id = ?2, lease_token = lease_token + 1 WHERE worker_id = ?1 AND state = 'in_progress'")
         .bind(worker.as_str())
         .bind(&name)
@@ -219,11 +222,10 @@ pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) 
             row.available_at = row.available_at.min(tx.now.0);
             row.reason = Some("lease-lost".to_owned());
             row.store.clone_from(&store);
-            row.set_last_error(&if last {
-                format!("{losses} worker processes died while they ran this job; it is not tried again, see `longhaul queue retry-failed`")
-            } else {
-                format!("its worker process died while it ran ({losses} so far)")
-            });
+            row.set_last_error(&died(u32::try_from(losses).unwrap_or(u32::MAX), last));
+            // Its history names the process, not the row that kept the jobs apart.
+            row.worker_id =
+                row.worker_id.map(|name| name.split(EXPIRED).next().unwrap_or_default().to_owned());
             changes.apply(row, if last { JobEvent::LoseLast } else { JobEvent::Lose }, tx.now)?;
         }
         changes.write(tx).await?;

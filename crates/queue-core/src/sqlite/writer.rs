@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::Anchor;
 use super::locks::Locks;
-use super::open::Inner;
+use super::open::{Inner, located};
 use super::tx::Tx;
 use crate::{Epoch, ErrorKind, QueueError, Result};
 
@@ -130,7 +130,7 @@ impl Inner {
         let (reply, answer) = oneshot::channel();
         let call = Request { urgency, work, result: None, reply };
         self.writer.calls.send(Box::new(call)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?
+        answer.await.map_err(|_| ended())?.map_err(|error| located(&self.path, error))
     }
 }
 
