@@ -9,6 +9,7 @@ mod rejects;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unpacking;
 
 use std::path::PathBuf;
 use std::sync::Arc;

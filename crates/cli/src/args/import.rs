@@ -10,7 +10,7 @@ use super::Format;
 /// `queue import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// Files with one artifact a line; `-` is stdin
+    /// Files with one artifact a line, as they are or packed with gzip or zstd; `-` is stdin
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Take at most so many artifacts

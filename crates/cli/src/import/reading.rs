@@ -16,6 +16,7 @@ use super::lines::{Line, Lines};
 use super::new_job;
 use super::rejects::Rejected;
 use super::source::Source;
+use crate::output::count;
 
 /// A batch is full with so many lines,
 const BATCH_LINES: u64 = 1_000;
@@ -114,8 +115,15 @@ fn read_one(
     let fresh = || Batch { source: name.clone(), ..Batch::default() };
     let mut batch = fresh();
     loop {
-        let line = lines.next_line().with_context(|| format!("{name} cannot be read after line {number}"))?;
-        let Some(line) = line else { break };
+        let line = match lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(error) => {
+                // What came before is good, and is not to wait for the rest to be mended.
+                let _ = batches.blocking_send(batch);
+                return Err(error).with_context(|| format!("{name} cannot be read after line {}", count(number)));
+            }
+        };
         let (text, parsed) = match line {
             Line::Whole(text) => (text, Record::parse_bytes(text)),
             Line::TooLong(start) => (start, Err(RecordError::TooLong)),
