@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::input::is_same_file;
 use super::unpacking;
 
 /// One file, or stdin.
@@ -44,8 +45,7 @@ impl Source {
 
     /// Whether this is that file.
     pub(super) fn is_file(&self, path: &Path) -> bool {
-        let same = |own: &PathBuf| Some((own.canonicalize().ok()?, path.canonicalize().ok()?));
-        self.path.as_ref().and_then(same).is_some_and(|(own, other)| own == other)
+        self.path.as_ref().is_some_and(|own| is_same_file(own, path))
     }
 
     /// Makes sure that it can be read twice: what can be read only once is first written to a temporary file.

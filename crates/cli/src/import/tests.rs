@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use longhaul_limiter::{LaneRules, ManualClock};
-use longhaul_queue_core::{MemoryQueue, QueueAdmin};
+use longhaul_queue_core::MemoryQueue;
 use tempfile::TempDir;
 
 use super::*;
@@ -32,11 +32,12 @@ impl Bench {
 
     async fn import(&self, files: &[&Path], change: impl FnOnce(&mut Import)) -> Result<Imported> {
         let sources = files.iter().map(|path| Source::open(path).unwrap()).collect();
-        let mut import = Import { sources, limit: None, rejects: None, strict: false };
+        let mut import = Import { input: Input::Lines(sources), limit: None, rejects: None, strict: false };
         change(&mut import);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let importer = Importer {
             queue: Arc::clone(&self.queue) as Arc<dyn WorkQueue>,
+            admin: Arc::clone(&self.queue) as Arc<dyn QueueAdmin>,
             making: Making { keying: LaneRules::default().keying, clock: Arc::clone(&clock) },
             clock,
             console: &Console::new(true),

@@ -94,7 +94,7 @@ fn refuse_other_kinds(name: &str, place: &str, head: &[u8]) -> Result<()> {
             0,
             b"SQLite format 3\0",
             "an SQLite database",
-            "an import takes JSONL, DOIs or URLs",
+            "an import takes JSONL, DOIs or URLs; the queue of DocsToKG is taken over with --from-docstokg",
         ),
         (0, b"PAR1", "a Parquet file", "an import takes JSONL, DOIs or URLs"),
         (0, b"\xff\xfe", "UTF-16", "save it as UTF-8"),
