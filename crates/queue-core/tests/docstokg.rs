@@ -1,5 +1,6 @@
 //! Reading the queue files that DocsToKG leaves, as it writes them and as they may be found.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "what is left out is said to whoever runs the tests")]
 #![cfg(feature = "sqlite")]
 
 use std::path::{Path, PathBuf};

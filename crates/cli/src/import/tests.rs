@@ -198,9 +198,9 @@ async fn packed_files_are_imported_and_may_be_read_twice() {
 #[tokio::test]
 async fn the_lines_before_the_end_of_a_cut_archive_are_in() {
     let bench = Bench::new();
-    let lines: String =
-        (0..30_000).map(|number| format!("{{\"id\":\"n{}\"}}\n", number * 7_919 % 30_000)).collect();
-    let whole = packed(&lines);
+    let lines: Vec<String> =
+        (0..30_000).map(|number| format!("{{\"id\":\"n{}\"}}", number * 7_919 % 30_000)).collect();
+    let whole = packed(&lines.join("\n"));
     let file = bench.file("a.zst", &whole[..whole.len() * 2 / 3]);
     let error = bench.import(&[&file], |_| ()).await.unwrap_err();
     let said = format!("{error:#}");

@@ -23,7 +23,7 @@ fn one_of_each() -> Vec<AdoptedJob> {
 fn ago(store: &TestStore, duration: Duration) -> Timestamp {
     use longhaul_limiter::Clock as _;
     let wall = store.clock().wall().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp(i64::try_from((wall - duration).as_millis()).unwrap())
+    Timestamp(i64::try_from(wall.saturating_sub(duration).as_millis()).unwrap())
 }
 
 pub(super) async fn inv_conserve_jobs_are_adopted_in_their_states(store: &TestStore) {

@@ -106,7 +106,7 @@ impl Model {
     }
 
     /// A wall time as the store's.
-    fn from_wall(&self, at: Timestamp) -> Timestamp {
+    fn of_wall(&self, at: Timestamp) -> Timestamp {
         Timestamp(at.0.saturating_sub(self.wall_offset))
     }
 
@@ -118,9 +118,9 @@ impl Model {
     /// Accepts a job of another system with what it has been through.
     pub(super) fn adopt(&mut self, adopted: &AdoptedJob) -> Enqueued {
         let now = self.now;
-        let past = |at: Option<Timestamp>| at.map_or(now, |at| self.from_wall(at).min(now));
+        let past = |at: Option<Timestamp>| at.map_or(now, |at| self.of_wall(at).min(now));
         let (created_at, updated_at) = (past(adopted.created_at), past(adopted.updated_at));
-        let available_at = adopted.available_at.map(|at| self.from_wall(at));
+        let available_at = adopted.available_at.map(|at| self.of_wall(at));
         self.insert(&adopted.job, |job| {
             let row = &mut job.row;
             row.state = adopted.state.adopted();

@@ -39,7 +39,7 @@ struct AdoptedRow<'j> {
 impl<'j> AdoptedRow<'j> {
     fn new(adopted: &'j AdoptedJob, anchor: &Anchor, now: Timestamp) -> Self {
         let job = &adopted.job;
-        let past = |at: Option<Timestamp>| at.map_or(now, |at| anchor.from_wall(at).min(now)).0;
+        let past = |at: Option<Timestamp>| at.map_or(now, |at| anchor.of_wall(at).min(now)).0;
         let state = adopted.state.adopted();
         let updated_at = past(adopted.updated_at);
         Self {
@@ -52,7 +52,7 @@ impl<'j> AdoptedRow<'j> {
             state: state.as_str(),
             attempts: adopted.attempts,
             max_attempts: job.max_attempts,
-            available_at: adopted.available_at.map_or(now.plus(job.delay), |at| anchor.from_wall(at)).0,
+            available_at: adopted.available_at.map_or(now.plus(job.delay), |at| anchor.of_wall(at)).0,
             last_error: adopted
                 .last_error
                 .as_deref()

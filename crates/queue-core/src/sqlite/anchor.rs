@@ -65,7 +65,7 @@ impl Anchor {
     }
 
     /// A wall time that people read as a store's time.
-    pub(super) fn from_wall(&self, at: Timestamp) -> Timestamp {
+    pub(super) fn of_wall(&self, at: Timestamp) -> Timestamp {
         Timestamp(at.0.saturating_sub(wall_ms(self.clock.wall()) - self.now().0))
     }
 

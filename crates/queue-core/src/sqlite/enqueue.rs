@@ -56,9 +56,9 @@ pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqu
     let new: HashMap<String, JobId> = inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
     tx.count(None, JobState::Queued, new.len() as u64);
     let answers = answers(tx, jobs.iter().map(|job| &job.artifact_id), new).await?;
-    let openings = jobs.iter().zip(&rows).zip(&answers).filter_map(|((job, row), answer)| {
-        matches!(answer, Enqueued::New(_)).then(|| Opening::of(job, row.available_at))
-    });
+    let openings =
+        jobs.iter().zip(&rows).zip(&answers).filter(|(_, answer)| matches!(answer, Enqueued::New(_)));
+    let openings = openings.map(|((job, row), _)| Opening::of(job, row.available_at));
     open_turns(tx, openings).await?;
     Ok(answers)
 }
