@@ -90,6 +90,14 @@ async fn a_take_over_says_what_it_did_and_what_was_wrong() {
     assert_eq!(std::fs::read(folder.path().join("old.sqlite")).unwrap(), before);
 }
 
+#[tokio::test]
+async fn strict_reads_the_old_queue_twice_and_takes_all_of_it() {
+    let folder = TempDir::new().unwrap();
+    old_queue(folder.path(), &one_of_each(None)).await;
+    let strict = json_of(folder.path(), &[&IMPORT[..], &["--strict", "--format", "json"]].concat()).await;
+    assert_eq!((&strict["added"], &strict["lines"]), (&json!(5), &json!(5)));
+}
+
 /// INV-IDEMPOTENT: a limit takes the first, and the same command without it goes on from there.
 #[tokio::test]
 async fn inv_idempotent_a_limited_take_over_is_completed_by_the_next() {
