@@ -1,14 +1,17 @@
-//! From files with one artifact a line into the queue, in memory that does not grow with the files.
+//! From files with one artifact a line, or from the queue of the system before, into the queue, in memory that does not grow with the files.
 //!
 //! A thread reads and parses ([`reading`]); this side enqueues batch by batch. A batch that is in is in: whoever is
 //! interrupted repeats the import, and what was there already is left as it is (INV-IDEMPOTENT).
 
+mod input;
 mod lines;
 mod reading;
 mod rejects;
+mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unpacking;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +20,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use longhaul_limiter::Clock;
 use longhaul_pipeline::{Record, RecordError};
-use longhaul_queue_core::{ArtifactId, Class, Enqueued, NewJob, Place, WorkQueue};
+use longhaul_queue_core::{
+    ArtifactId, Class, Enqueued, JobState, NewJob, Place, QueueAdmin, StateCounts, WorkQueue,
+};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
+use self::input::Unit;
+pub(crate) use self::input::{Input, is_same_file};
 pub(crate) use self::reading::Making;
 use self::reading::{Batch, Reading};
 use self::rejects::Rejects;
@@ -34,8 +42,8 @@ const NEWS_EVERY: Duration = Duration::from_secs(5);
 /// What is imported and how.
 #[derive(Debug)]
 pub(crate) struct Import {
-    /// Where the lines come from, in order.
-    pub(crate) sources: Vec<Source>,
+    /// Where the artifacts come from.
+    pub(crate) input: Input,
     /// At most so many artifacts.
     pub(crate) limit: Option<u64>,
     /// Where bad lines are kept.
@@ -47,20 +55,25 @@ pub(crate) struct Import {
 /// What an import did. Serialises as the documented JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct ImportReport {
-    /// Lines that were read, blank and bad ones too.
+    /// Lines or rows that were read, blank and bad ones too.
     pub(crate) lines: u64,
     /// Artifacts that are new in the queue.
     pub(crate) added: u64,
+    /// Of a take-over: how many of the new ones are in which state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) states: Option<StateCounts>,
     /// Artifacts that were there already, or stand twice in the files. Left as they are.
     pub(crate) duplicates: u64,
-    /// Lines that could not be read.
+    /// Lines or rows that could not be read.
     pub(crate) rejected: u64,
     /// Blank lines.
     pub(crate) blank: u64,
-    /// Whether it ended because of `--limit`, with lines unread.
+    /// Whether it ended because of `--limit`, with lines or rows unread.
     pub(crate) limit_reached: bool,
     /// Whether it was stopped before its end.
     pub(crate) interrupted: bool,
+    #[serde(skip)]
+    unit: Unit,
 }
 
 /// How an import ended.
@@ -76,6 +89,7 @@ pub(crate) struct Imported {
 #[derive(Debug)]
 pub(crate) struct Importer<'a> {
     pub(crate) queue: Arc<dyn WorkQueue>,
+    pub(crate) admin: Arc<dyn QueueAdmin>,
     pub(crate) making: Making,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) console: &'a Console,
@@ -85,18 +99,20 @@ pub(crate) struct Importer<'a> {
 impl Importer<'_> {
     /// Imports. What was committed before an error stays.
     pub(crate) async fn run(mut self, import: Import) -> Result<Imported> {
-        let mut rejects = Rejects::open(import.rejects.as_deref(), &import.sources)?;
-        let mut sources = import.sources;
-        let mut report = ImportReport::default();
+        let mut rejects = Rejects::open(import.rejects.as_deref(), &import.input)?;
+        let mut input = import.input;
+        let unit = input.unit();
+        let mut report = ImportReport { unit, ..ImportReport::default() };
         if import.strict {
-            for source in &mut sources {
-                source.make_repeatable()?;
-            }
-            let mut checked = ImportReport::default();
-            let mut reading = Reading::start(sources, import.limit, self.making.clone());
+            input.make_repeatable()?;
+            let mut checked = ImportReport { unit, ..ImportReport::default() };
+            let mut reading = Reading::start(input, import.limit, self.making.clone());
             if let Some(exit) = self.drain(&mut reading, &mut rejects, &mut checked, false).await? {
                 rejects.finish(self.console)?;
-                self.console.warn("stopped while the lines were being checked; nothing was imported");
+                self.console.warn(&format!(
+                    "stopped while the {} were being checked; nothing was imported",
+                    unit.many()
+                ));
                 return Ok(Imported { report: ImportReport { interrupted: true, ..checked }, exit });
             }
             if checked.rejected > 0 {
@@ -104,16 +120,16 @@ impl Importer<'_> {
                 self.console.error(&format!(
                     "nothing was imported: {}, and --strict takes all or nothing",
                     if checked.rejected == 1 {
-                        "1 line is bad".to_owned()
+                        format!("1 {} is bad", unit.one())
                     } else {
-                        format!("{} lines are bad", count(checked.rejected))
+                        format!("{} {} are bad", count(checked.rejected), unit.many())
                     }
                 ));
                 return Ok(Imported { report: checked, exit: Exit::Rejected });
             }
-            sources = reading.finish()?;
+            input = reading.finish()?;
         }
-        let mut reading = Reading::start(sources, import.limit, self.making.clone());
+        let mut reading = Reading::start(input, import.limit, self.making.clone());
         let stopped = self.drain(&mut reading, &mut rejects, &mut report, true).await;
         rejects.finish(self.console)?;
         let stopped = stopped.with_context(|| {
@@ -155,18 +171,29 @@ impl Importer<'_> {
             if self.clock.monotonic().saturating_sub(said) >= NEWS_EVERY {
                 said = self.clock.monotonic();
                 let what = if enqueue { "imported" } else { "checked" };
-                self.console.note(&format!("{}: {what} up to line {}", batch.source, count(batch.last_line)));
+                self.console.note(&format!(
+                    "{}: {what} up to {} {}",
+                    batch.source,
+                    report.unit.one(),
+                    count(batch.last_line)
+                ));
             }
         }
     }
 
     async fn enqueue(&self, batch: &Batch, report: &mut ImportReport) -> Result<()> {
-        if batch.jobs.is_empty() {
-            return Ok(());
+        let place = || format!("{}: up to {} {}", batch.source, report.unit.one(), count(batch.last_line));
+        let mut answers = Vec::new();
+        if !batch.jobs.is_empty() {
+            answers = self.queue.enqueue(&batch.jobs).await.with_context(place)?;
         }
-        let answers = self.queue.enqueue(&batch.jobs).await;
-        let answers =
-            answers.with_context(|| format!("{}: up to line {}", batch.source, count(batch.last_line)))?;
+        if !batch.adopted.is_empty() {
+            answers = self.admin.adopt(&batch.adopted).await.with_context(place)?;
+            let states = report.states.get_or_insert_default();
+            for (job, answer) in batch.adopted.iter().zip(&answers) {
+                *states.get_mut(job.state.adopted()) += u64::from(matches!(answer, Enqueued::New(_)));
+            }
+        }
         for answer in answers {
             match answer {
                 Enqueued::New(_) => report.added += 1,
@@ -203,10 +230,27 @@ pub(crate) fn new_job(record: &Record, making: &Making) -> Result<NewJob, Record
     })
 }
 
+/// The text of an object with more fields put in front, which it must not have.
+pub(crate) fn with_in_front(object: &str, fields: Map<String, Value>) -> String {
+    let front = Value::Object(fields).to_string();
+    let rest = object.trim_start().trim_start_matches('{').trim_start();
+    let comma = if rest.starts_with('}') || front == "{}" { "" } else { "," };
+    format!("{}{comma}{rest}", front.strip_suffix('}').unwrap_or(&front))
+}
+
 impl ImportReport {
+    /// The new ones by state, if they came in several.
+    fn by_state(&self) -> String {
+        let Some(states) = self.states.filter(|_| self.added > 0) else { return String::new() };
+        let present = JobState::ALL.into_iter().filter(|state| states.get(*state) > 0);
+        let counts: Vec<String> =
+            present.map(|state| format!("{} {}", count(states.get(state)), state.as_str())).collect();
+        format!(" ({})", counts.join(", "))
+    }
+
     /// The report for people, below each other.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
-        let mut rows = vec![("added", count(self.added))];
+        let mut rows = vec![("added", format!("{}{}", count(self.added), self.by_state()))];
         if self.duplicates > 0 {
             rows.push((
                 "duplicates",
@@ -216,7 +260,7 @@ impl ImportReport {
         if self.rejected > 0 {
             rows.push(("rejected", count(self.rejected)));
         }
-        rows.push(("lines", count(self.lines)));
+        rows.push((self.unit.many(), count(self.lines)));
         rows
     }
 
@@ -227,7 +271,7 @@ impl ImportReport {
             parts.push(format!("{} were there already", count(self.duplicates)));
         }
         if self.rejected > 0 {
-            parts.push(format!("{} rejected", number_of(self.rejected, "line", "lines")));
+            parts.push(format!("{} rejected", number_of(self.rejected, self.unit.one(), self.unit.many())));
         }
         parts.join(", ")
     }
@@ -245,6 +289,6 @@ impl ImportReport {
         if self.added == 0 && self.rejected == 0 {
             return Some("there was no artifact in it".to_owned());
         }
-        self.limit_reached.then(|| "ended at --limit; there are more lines".to_owned())
+        self.limit_reached.then(|| format!("ended at --limit; there are more {}", self.unit.many()))
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactId, HistoryEntry, JobId, JobRecord, JobState, Lane, LaneRow, LaneRules, LeaseToken, Result,
-    StoreId, Timestamp, WorkerId,
+    AdoptedJob, ArtifactId, Enqueued, HistoryEntry, JobId, JobRecord, JobState, Lane, LaneRow, LaneRules,
+    LeaseToken, Result, StoreId, Timestamp, WorkerId,
 };
 
 /// Which jobs an operator means. Empty means all.
@@ -148,6 +148,14 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
 
     /// Jobs in error become queued with fresh attempts, losses and throttles; returns how many, at most `limit`.
     async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64>;
+
+    /// Accepts jobs of another system in the states that they have there, all in one commit. Whoever is there already is
+    /// left as it is (INV-IDEMPOTENT). Answers in order.
+    ///
+    /// One that is in progress there is queued here, keeping its attempts. One that has ended counts as published: what
+    /// it recorded lies with the system that recorded it. Each has a line `adopted` in its history, with the state that
+    /// it came in as the reason.
+    async fn adopt(&self, jobs: &[AdoptedJob]) -> Result<Vec<Enqueued>>;
 
     /// Ended jobs become queued with fresh counts; returns how many of them there were.
     async fn requeue(&self, ids: &[ArtifactId]) -> Result<u64>;

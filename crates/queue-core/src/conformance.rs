@@ -52,12 +52,15 @@
 )]
 
 mod admitting;
+mod adopting;
 mod ahead;
 mod backend;
 mod cancelling;
 mod concurrency;
 mod cooldowns;
 mod counting;
+#[cfg(feature = "sqlite")]
+mod docstokg;
 mod durability;
 mod enqueuing;
 mod explaining;
@@ -83,6 +86,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use backend::{Backend, QueueHandle, Store};
+#[cfg(feature = "sqlite")]
+pub use docstokg::{DocsToKgFileRow, make_docstokg_file};
 pub use test_store::TestStore;
 
 /// What a case returns.
@@ -159,6 +164,20 @@ cases! {
         a_delayed_job_waits_for_its_own_time,
         a_delayed_job_never_freezes_its_lane,
         what_was_enqueued_is_what_is_leased,
+    }
+    adopting {
+        inv_conserve_jobs_are_adopted_in_their_states,
+        what_was_adopted_is_what_is_kept,
+        a_time_that_is_to_come_was_no_past,
+        inv_idempotent_adopting_again_changes_nothing,
+        inv_idempotent_of_two_with_one_key_the_first_is_adopted,
+        inv_final_only_what_is_queued_is_leased,
+        what_is_available_later_waits,
+        inv_fair_age_counts_within_a_lane_only,
+        what_ended_elsewhere_is_published_there,
+        retry_failed_works_on_adopted_ones,
+        inv_bounded_an_adopted_error_is_kept_up_to_2_kib,
+        adopted_jobs_are_pruned_by_the_time_they_ended,
     }
     leasing {
         a_lease_gives_at_most_what_was_asked,

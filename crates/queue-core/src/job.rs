@@ -69,6 +69,41 @@ impl NewJob {
     }
 }
 
+/// A job that another system began, with what it has been through there. Times are wall times in milliseconds since the
+/// Unix epoch, as a [`JobRecord`] shows them: what a calendar said, long before this store had a clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptedJob {
+    /// The job itself.
+    pub job: NewJob,
+    /// Its state there; see [`JobState::adopted`].
+    pub state: JobState,
+    /// Charged tries so far.
+    pub attempts: u32,
+    /// What went wrong last; 2 KiB of it are kept.
+    pub last_error: Option<String>,
+    /// When it was accepted there. `None`, or a time that is still to come, is now.
+    pub created_at: Option<Timestamp>,
+    /// When it last changed there, and if it has ended, when it ended. `None`, or a time that is still to come, is now.
+    pub updated_at: Option<Timestamp>,
+    /// Since when, or from when on, it may be leased; `None` is once the job's own delay is over.
+    pub available_at: Option<Timestamp>,
+}
+
+impl AdoptedJob {
+    /// A job in this state that was not tried yet and knows no times.
+    pub fn new(job: NewJob, state: JobState) -> Self {
+        Self {
+            job,
+            state,
+            attempts: 0,
+            last_error: None,
+            created_at: None,
+            updated_at: None,
+            available_at: None,
+        }
+    }
+}
+
 /// What became of one enqueued job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Enqueued {

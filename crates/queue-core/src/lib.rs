@@ -4,12 +4,15 @@
 //!   object-safe. [`WorkQueueExt`] adds the classic verbs for one job.
 //! - [`MemoryQueue`] is the reference model: obviously right, and real enough to embed.
 //! - `SqliteQueue` (feature `sqlite`, default) is the embedded store.
+//! - `DocsToKgQueue` (feature `sqlite`) reads the queue file of DocsToKG, whose jobs [`QueueAdmin::adopt`] takes over.
 //! - `conformance` (feature) is the suite that every backend must pass; write your own backend against it.
 //!
 //! Without features this crate knows no SQL and no runtime, and it never reads a clock itself: a store is given
 //! one. It knows nothing of HTTP; a [`Lane`] is a key, and what a job carries is opaque to it.
 
 mod admin;
+#[cfg(feature = "sqlite")]
+mod docstokg;
 mod error;
 mod ids;
 mod job;
@@ -24,7 +27,7 @@ mod stats;
 pub use admin::{Explanation, JobFilter, JobPage, LanePage, QueueAdmin, QueueCheck, WorkerRow};
 pub use error::{ErrorKind, QueueError, Result};
 pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreId, Timestamp, WorkerId};
-pub use job::{Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
+pub use job::{AdoptedJob, Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
 pub use lane::{LaneClosure, LaneReport, LaneRow};
 pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, WorkerInfo};
 pub use longhaul_limiter::{Keying, Lane, LaneRules, Role};
@@ -38,5 +41,7 @@ pub use stats::{QueueStats, StateCounts};
 pub mod conformance;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
+pub use docstokg::{DocsToKgJob, DocsToKgQueue, DocsToKgRow};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, SqliteOptions, SqliteQueue};

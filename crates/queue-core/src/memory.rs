@@ -33,10 +33,10 @@ use longhaul_limiter::{Clock, Keying, Lane, LaneRules};
 use self::model::Model;
 use self::watch::{Changed, Watchers};
 use crate::{
-    Admission, AdmitRequest, ArtifactId, Enqueued, Epoch, ErrorKind, Explanation, Heartbeat, HistoryEntry,
-    JobEvent, JobFilter, JobId, JobPage, JobRecord, JobState, LanePage, LaneRow, LeaseBatch, LeaseRequest,
-    LeaseToken, NewJob, QueueAdmin, QueueCheck, QueueError, QueueStats, Result, Settled, Settlement, StoreId,
-    WorkQueue, WorkerId, WorkerInfo, WorkerRow,
+    Admission, AdmitRequest, AdoptedJob, ArtifactId, Enqueued, Epoch, ErrorKind, Explanation, Heartbeat,
+    HistoryEntry, JobEvent, JobFilter, JobId, JobPage, JobRecord, JobState, LanePage, LaneRow, LeaseBatch,
+    LeaseRequest, LeaseToken, NewJob, QueueAdmin, QueueCheck, QueueError, QueueStats, Result, Settled,
+    Settlement, StoreId, WorkQueue, WorkerId, WorkerInfo, WorkerRow,
 };
 
 /// A queue in memory. Clones share it.
@@ -222,6 +222,10 @@ impl QueueAdmin for MemoryQueue {
 
     async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64> {
         self.step(|model| model.retry_failed(filter, limit))
+    }
+
+    async fn adopt(&self, jobs: &[AdoptedJob]) -> Result<Vec<Enqueued>> {
+        self.step(|model| Ok(jobs.iter().map(|job| model.adopt(job)).collect()))
     }
 
     async fn requeue(&self, ids: &[ArtifactId]) -> Result<u64> {

@@ -2,12 +2,13 @@
 //!
 //! - `writer` coalesces concurrent calls into one transaction; replies go out after its commit.
 //! - `tx` is what such a transaction knows: its connection, its time, the tally.
-//! - `rows` persists transitions; `enqueue`, `lease`, `admit`, `settle`, `workers`, `lanes` and `admin` are the verbs.
+//! - `rows` persists transitions; `enqueue`, `adopt`, `lease`, `admit`, `settle`, `workers`, `lanes` and `admin` are the verbs.
 //! - `open` sets a file up and refuses what cannot work; `locks` are the OS locks beside the file, `gate` the wait for
 //!   one and `holder` who is in the way; `home` notices that the file was taken away; `anchor` is the store's time; `read` and `watch` never write.
 
 mod admin;
 mod admit;
+mod adopt;
 mod anchor;
 mod check;
 mod enqueue;

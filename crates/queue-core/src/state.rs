@@ -46,6 +46,16 @@ impl JobState {
         matches!(self, JobState::Done | JobState::Skipped | JobState::Error)
     }
 
+    /// The state in which a job of another system enters this queue. Adoption is no event: it leaves no state of ours,
+    /// it is where a life here begins. Who held a job there holds nothing here.
+    #[must_use]
+    pub fn adopted(self) -> Self {
+        match self {
+            JobState::Queued | JobState::InProgress => JobState::Queued,
+            JobState::Done | JobState::Skipped | JobState::Error => self,
+        }
+    }
+
     /// What an event does to a job in this state.
     ///
     /// One match without a catch-all arm: whoever adds a state or an event is made to answer for every pair.

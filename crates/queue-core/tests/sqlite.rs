@@ -123,9 +123,11 @@ async fn a_newer_schema_and_a_foreign_database_are_refused() {
     let mut conn = raw(&other).await;
     sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
+    let before = std::fs::read(&other).unwrap();
     let foreign =
         SqliteQueue::open(SqliteOptions::new(&other), Arc::new(fixture.clock.clone())).await.unwrap_err();
     assert_eq!(foreign.kind(), ErrorKind::Corrupt, "{foreign}");
+    assert!(std::fs::read(&other).unwrap() == before, "it is somebody else's, and is not put into WAL");
 
     let text = fixture.folder.path().join("text");
     std::fs::write(

@@ -10,16 +10,21 @@ use super::Format;
 /// `queue import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// Files with one artifact a line; `-` is stdin
-    #[arg(required = true, value_name = "FILE")]
+    /// Files with one artifact a line, as they are or packed with gzip or zstd; `-` is stdin
+    #[arg(required_unless_present = "from_docstokg", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Take over the queue of DocsToKG instead, from its SQLite file, which is only read
+    ///
+    /// Jobs come with their state, attempts and times; what was in progress there is queued here.
+    #[arg(long, value_name = "OLD.sqlite", env = "LONGHAUL_FROM_DOCSTOKG", conflicts_with = "files")]
+    pub(crate) from_docstokg: Option<PathBuf>,
     /// Take at most so many artifacts
     #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT")]
     pub(crate) limit: Option<u64>,
-    /// Write lines that cannot be read into this file, each with its number and what is wrong with it
+    /// Write lines or rows that cannot be read into this file, each with its number and what is wrong with it
     #[arg(long, value_name = "FILE", env = "LONGHAUL_REJECTS")]
     pub(crate) rejects: Option<PathBuf>,
-    /// All or nothing: read everything first, and import nothing if any line is bad
+    /// All or nothing: read everything first, and import nothing if anything is bad
     #[arg(long, env = "LONGHAUL_STRICT", value_parser = BoolishValueParser::new())]
     pub(crate) strict: bool,
     /// How the result is printed

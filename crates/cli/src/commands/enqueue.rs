@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::import::{import, open_all};
 use crate::args::{EnqueueArgs, Format, Global, ImportArgs};
 use crate::exit::Exit;
-use crate::import::{Making, new_job};
+use crate::import::{Making, new_job, with_in_front};
 use crate::output::{Console, print_data, printable};
 use crate::store::Store;
 
@@ -24,8 +24,14 @@ pub(crate) async fn enqueue(
 ) -> Result<Exit> {
     let Some(id) = args.id else {
         let files = args.input.into_iter().collect();
-        let import_args =
-            ImportArgs { files, limit: None, rejects: None, strict: false, format: args.format };
+        let import_args = ImportArgs {
+            files,
+            from_docstokg: None,
+            limit: None,
+            rejects: None,
+            strict: false,
+            format: args.format,
+        };
         open_all(&import_args.files)?;
         return import(global, import_args, console, clock).await;
     };
@@ -89,10 +95,7 @@ fn with_fields(json: &str, given: &Map<String, Value>, named: &Record) -> String
     let brought: Map<String, Value> = serde_json::from_str(named.payload()).unwrap_or_default();
     let brought: Map<String, Value> =
         brought.into_iter().filter(|(field, _)| !given.contains_key(field)).collect();
-    let front = Value::Object(brought).to_string();
-    let rest = json.trim_start().trim_start_matches('{').trim_start();
-    let comma = if rest.starts_with('}') { "" } else { "," };
-    format!("{}{comma}{rest}", front.trim_end_matches('}'))
+    with_in_front(json, brought)
 }
 
 #[cfg(test)]

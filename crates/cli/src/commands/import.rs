@@ -1,14 +1,16 @@
 //! `longhaul queue import`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use longhaul_limiter::Clock;
+use longhaul_pipeline::Record;
+use longhaul_queue_core::DocsToKgQueue;
 
 use crate::args::{Format, Global, ImportArgs};
-use crate::exit::Exit;
-use crate::import::{Import, ImportReport, Importer, Making, Source};
+use crate::exit::{Exit, UsageError};
+use crate::import::{Import, ImportReport, Importer, Input, Making, Source, is_same_file};
 use crate::output::{Console, print_data, table};
 use crate::signals::Signals;
 use crate::store::Store;
@@ -21,23 +23,40 @@ pub(crate) async fn import(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     // Before the queue is made: a mistyped name should leave nothing behind.
-    let sources = open_all(&args.files)?;
+    let input = match &args.from_docstokg {
+        Some(old) => Input::DocsToKg(Box::new(open_old(old, &global.queue).await?)),
+        None => Input::Lines(open_all(&args.files)?),
+    };
     let store = Store::open(global, true, Arc::clone(&clock)).await?;
     let mut signals = Signals::listen()?;
     let importer = Importer {
         queue: Arc::clone(&store.queue),
+        admin: Arc::clone(&store.admin),
         making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
         clock,
         console,
         signals: Some(&mut signals),
     };
-    let import = Import { sources, limit: args.limit, rejects: args.rejects, strict: args.strict };
+    let import = Import { input, limit: args.limit, rejects: args.rejects, strict: args.strict };
     let done = importer.run(import).await?;
     print_report(&done.report, args.format, console)?;
-    if done.report.added > 0 && done.exit == Exit::Success {
+    let to_fetch = done.report.states.map_or(done.report.added, |states| states.queued);
+    if to_fetch > 0 && done.exit == Exit::Success {
         console.note(&format!("{} is filled; fetch it with `longhaul queue run --drain`", store.name()));
     }
     Ok(done.exit)
+}
+
+/// Opens the queue of DocsToKG. Both systems keep theirs under the same name, and opening the new one would change the old.
+async fn open_old(old: &Path, new: &Path) -> Result<DocsToKgQueue> {
+    if is_same_file(old, new) {
+        let message = format!(
+            "{} is the old queue itself; name another file for the new one with --queue",
+            new.display()
+        );
+        return Err(UsageError(message).into());
+    }
+    Ok(DocsToKgQueue::open(old, Record::MAX_BYTES).await?)
 }
 
 /// Opens all that was named, so that nothing is done if one of them is not there.

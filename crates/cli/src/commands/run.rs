@@ -17,7 +17,7 @@ use self::watch::Watch;
 use super::import::{open_all, print_report};
 use crate::args::{Format, Global, RunArgs};
 use crate::exit::Exit;
-use crate::import::{Import, Importer, Making};
+use crate::import::{Import, Importer, Input, Making};
 use crate::limits;
 use crate::output::{Console, count, duration, number_of, print_data};
 use crate::progress::RunObserver;
@@ -44,12 +44,15 @@ pub(crate) async fn run(
     if !sources.is_empty() {
         let importer = Importer {
             queue: Arc::clone(&store.queue),
+            admin: Arc::clone(&store.admin),
             making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
             clock: Arc::clone(&clock),
             console,
             signals: Some(&mut signals),
         };
-        let done = importer.run(Import { sources, limit: None, rejects: None, strict: false }).await?;
+        let done = importer
+            .run(Import { input: Input::Lines(sources), limit: None, rejects: None, strict: false })
+            .await?;
         exit = done.exit;
         if done.report.interrupted {
             print_report(&done.report, args.format, console)?;

@@ -1,4 +1,4 @@
-//! Reads and parses lines on a thread of its own, a few batches ahead of who enqueues them.
+//! Reads and parses lines or rows on a thread of its own, a few batches ahead of who enqueues them.
 //!
 //! Reading from a terminal or a pipe can block for ever, so nothing awaits the thread itself: it ends with its input, or
 //! when nobody wants its batches any more.
@@ -9,16 +9,19 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use longhaul_limiter::{Clock, Keying};
 use longhaul_pipeline::{Record, RecordError};
-use longhaul_queue_core::NewJob;
+use longhaul_queue_core::{AdoptedJob, NewJob};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::input::Input;
 use super::lines::{Line, Lines};
-use super::new_job;
 use super::rejects::Rejected;
 use super::source::Source;
+use super::{new_job, rows};
+use crate::output::count;
 
-/// A batch is full with so many lines,
-const BATCH_LINES: u64 = 1_000;
+/// A batch is full with so many lines or rows,
+pub(super) const BATCH: usize = 1_000;
 /// or with so much text.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
@@ -36,10 +39,12 @@ pub(crate) struct Making {
 pub(super) struct Batch {
     pub(super) source: String,
     pub(super) jobs: Vec<NewJob>,
+    /// Jobs that another system began; only a take-over has them.
+    pub(super) adopted: Vec<AdoptedJob>,
     pub(super) rejected: Vec<Rejected>,
     pub(super) lines: u64,
     pub(super) blank: u64,
-    /// The number of the last line in its source.
+    /// The number of the last line or row in its source.
     pub(super) last_line: u64,
     /// Whether the limit was reached and lines remain.
     pub(super) limit_reached: bool,
@@ -49,22 +54,23 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct Reading {
     batches: mpsc::Receiver<Batch>,
-    ended: oneshot::Receiver<Result<Vec<Source>>>,
-    sources: Option<Vec<Source>>,
+    ended: oneshot::Receiver<Result<Input>>,
+    input: Option<Input>,
 }
 
 impl Reading {
-    /// Starts to read these sources, up to `limit` good lines.
-    pub(super) fn start(sources: Vec<Source>, limit: Option<u64>, making: Making) -> Self {
+    /// Starts to read, up to `limit` good lines or rows.
+    pub(super) fn start(input: Input, limit: Option<u64>, making: Making) -> Self {
         let (batches, receiver) = mpsc::channel(2);
         let (end, ended) = oneshot::channel();
+        let runtime = Handle::current();
         let read = move || {
             // Whoever started this may have lost interest; then the result is of no use.
-            let _ = end.send(read_all(sources, limit, &making, &batches));
+            let _ = end.send(read_all(input, limit.unwrap_or(u64::MAX), &making, &batches, &runtime));
         };
         // If no thread can be started, `ended` is closed without a result, which `next` reports.
         let _ = thread::Builder::new().name("import".to_owned()).spawn(read);
-        Self { batches: receiver, ended, sources: None }
+        Self { batches: receiver, ended, input: None }
     }
 
     /// The next batch, or `None` at the end. Cancel-safe.
@@ -72,32 +78,37 @@ impl Reading {
         if let Some(batch) = self.batches.recv().await {
             return Ok(Some(batch));
         }
-        if self.sources.is_none() {
+        if self.input.is_none() {
             let ended = (&mut self.ended).await.map_err(|_| anyhow!("the reading of the input broke off"))?;
-            self.sources = Some(ended?);
+            self.input = Some(ended?);
         }
         Ok(None)
     }
 
-    /// The sources back, once `next` has returned `None`.
-    pub(super) fn finish(self) -> Result<Vec<Source>> {
-        self.sources.context("the input was not read to its end")
+    /// The input back, once `next` has returned `None`.
+    pub(super) fn finish(self) -> Result<Input> {
+        self.input.context("the input was not read to its end")
     }
 }
 
 fn read_all(
-    mut sources: Vec<Source>,
-    limit: Option<u64>,
+    mut input: Input,
+    mut left: u64,
     making: &Making,
     batches: &mpsc::Sender<Batch>,
-) -> Result<Vec<Source>> {
-    let mut left = limit.unwrap_or(u64::MAX);
-    for source in &mut sources {
-        if !read_one(source, &mut left, making, batches)? {
-            break;
+    runtime: &Handle,
+) -> Result<Input> {
+    match &mut input {
+        Input::Lines(sources) => {
+            for source in sources {
+                if !read_one(source, &mut left, making, batches)? {
+                    break;
+                }
+            }
         }
+        Input::DocsToKg(old) => runtime.block_on(rows::read_rows(old, left, making, batches))?,
     }
-    Ok(sources)
+    Ok(input)
 }
 
 /// Reads one source; false if nothing more is wanted.
@@ -114,8 +125,16 @@ fn read_one(
     let fresh = || Batch { source: name.clone(), ..Batch::default() };
     let mut batch = fresh();
     loop {
-        let line = lines.next_line().with_context(|| format!("{name} cannot be read after line {number}"))?;
-        let Some(line) = line else { break };
+        let line = match lines.next_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(error) => {
+                // What came before is good, and is not to wait for the rest to be mended.
+                let _ = batches.blocking_send(batch);
+                return Err(error)
+                    .with_context(|| format!("{name} cannot be read after line {}", count(number)));
+            }
+        };
         let (text, parsed) = match line {
             Line::Whole(text) => (text, Record::parse_bytes(text)),
             Line::TooLong(start) => (start, Err(RecordError::TooLong)),
@@ -138,9 +157,9 @@ fn read_one(
                 batch.jobs.push(job);
                 *left -= 1;
             }
-            Err(error) => batch.rejected.push(Rejected::new(&name, number, &error, text)),
+            Err(error) => batch.rejected.push(Rejected::line(&name, number, &error, text)),
         }
-        if batch.lines >= BATCH_LINES || bytes >= BATCH_BYTES {
+        if batch.lines >= BATCH as u64 || bytes >= BATCH_BYTES {
             bytes = 0;
             if batches.blocking_send(std::mem::replace(&mut batch, fresh())).is_err() {
                 return Ok(false);

@@ -1,13 +1,13 @@
 //! Where lines come from: files and stdin, opened before anything is imported.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// The size of a read.
-const BUFFER: usize = 128 * 1024;
+use super::input::is_same_file;
+use super::unpacking;
 
 /// One file, or stdin.
 #[derive(Debug)]
@@ -45,8 +45,7 @@ impl Source {
 
     /// Whether this is that file.
     pub(super) fn is_file(&self, path: &Path) -> bool {
-        let same = |own: &PathBuf| Some((own.canonicalize().ok()?, path.canonicalize().ok()?));
-        self.path.as_ref().and_then(same).is_some_and(|(own, other)| own == other)
+        self.path.as_ref().is_some_and(|own| is_same_file(own, path))
     }
 
     /// Makes sure that it can be read twice: what can be read only once is first written to a temporary file.
@@ -64,7 +63,7 @@ impl Source {
         Ok(())
     }
 
-    /// From its start, if it can be read again.
+    /// Its text, unpacked; from its start, if it can be read again.
     pub(super) fn reader(&mut self) -> Result<Box<dyn BufRead + '_>> {
         let name = &self.name;
         let input: Box<dyn Read> = match &mut self.input {
@@ -75,32 +74,6 @@ impl Source {
             Input::Once(file) => Box::new(file),
             Input::Stdin => Box::new(io::stdin()),
         };
-        let mut reader = BufReader::with_capacity(BUFFER, input);
-        let start = reader.fill_buf().with_context(|| format!("{name} cannot be read"))?;
-        if let Some((what, instead)) = not_text(start) {
-            bail!("{name} is {what}, not lines of text; {instead}");
-        }
-        Ok(Box::new(reader))
+        unpacking::text(name, input)
     }
-}
-
-/// What a file is that would only give a million bad lines, and what to do instead.
-fn not_text(start: &[u8]) -> Option<(&'static str, &'static str)> {
-    const KINDS: [(&[u8], &str, &str); 6] = [
-        (
-            b"\x1f\x8b",
-            "compressed with gzip",
-            "unpack it into the program: `zcat FILE | longhaul queue import -`",
-        ),
-        (
-            b"\x28\xb5\x2f\xfd",
-            "compressed with zstd",
-            "unpack it into the program: `zstdcat FILE | longhaul queue import -`",
-        ),
-        (b"PK\x03\x04", "a zip archive", "unpack it first"),
-        (b"SQLite format 3\0", "an SQLite database", "an import takes JSONL, DOIs or URLs"),
-        (b"\xff\xfe", "UTF-16", "save it as UTF-8"),
-        (b"\xfe\xff", "UTF-16", "save it as UTF-8"),
-    ];
-    KINDS.iter().find(|(magic, _, _)| start.starts_with(magic)).map(|(_, what, instead)| (*what, *instead))
 }

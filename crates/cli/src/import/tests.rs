@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use longhaul_limiter::{LaneRules, ManualClock};
-use longhaul_queue_core::{MemoryQueue, QueueAdmin};
+use longhaul_queue_core::MemoryQueue;
 use tempfile::TempDir;
 
 use super::*;
@@ -32,11 +32,12 @@ impl Bench {
 
     async fn import(&self, files: &[&Path], change: impl FnOnce(&mut Import)) -> Result<Imported> {
         let sources = files.iter().map(|path| Source::open(path).unwrap()).collect();
-        let mut import = Import { sources, limit: None, rejects: None, strict: false };
+        let mut import = Import { input: Input::Lines(sources), limit: None, rejects: None, strict: false };
         change(&mut import);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let importer = Importer {
             queue: Arc::clone(&self.queue) as Arc<dyn WorkQueue>,
+            admin: Arc::clone(&self.queue) as Arc<dyn QueueAdmin>,
             making: Making { keying: LaneRules::default().keying, clock: Arc::clone(&clock) },
             clock,
             console: &Console::new(true),
@@ -165,9 +166,9 @@ async fn a_record_becomes_a_job_with_its_place_its_class_and_its_time() {
 #[tokio::test]
 async fn what_is_no_text_is_refused_as_a_whole() {
     let bench = Bench::new();
-    let zipped = bench.file("a.jsonl.gz", b"\x1f\x8b\x08\0\0\0\0\0");
+    let zipped = bench.file("a.jsonl.zip", b"PK\x03\x04\0\0\0\0");
     let said = bench.import(&[&zipped], |_| ()).await.unwrap_err();
-    assert!(format!("{said:#}").contains("is compressed with gzip, not lines of text"), "{said:#}");
+    assert!(format!("{said:#}").contains("is a zip archive, not lines of text"), "{said:#}");
     let folder = Source::open(bench.folder.path()).unwrap_err();
     assert!(folder.to_string().ends_with("is a folder; name the files in it"), "{folder}");
 }
@@ -179,4 +180,36 @@ async fn the_rejects_never_overwrite_what_is_imported() {
     let error = bench.import(&[&file], |import| import.rejects = Some(file.clone())).await.unwrap_err();
     assert!(error.is::<UsageError>(), "{error:#}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "bad\n");
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    zstd::encode_all(text.as_bytes(), 3).unwrap()
+}
+
+#[tokio::test]
+async fn packed_files_are_imported_and_may_be_read_twice() {
+    let bench = Bench::new();
+    let file = bench.file("a", packed("{\"id\":\"a\"}\n{\"id\":\"b\"}\n"));
+    let imported = bench.import(&[&file], |import| import.strict = true).await.unwrap();
+    assert_eq!(numbers(&imported.report), (2, 2, 0, 0));
+}
+
+/// INV-NO-LOSS for whoever imports: what could be read is in, and the message says where that ends.
+#[tokio::test]
+async fn the_lines_before_the_end_of_a_cut_archive_are_in() {
+    let bench = Bench::new();
+    let lines: Vec<String> =
+        (0..30_000).map(|number| format!("{{\"id\":\"n{}\"}}", number * 7_919 % 30_000)).collect();
+    let whole = packed(&lines.join("\n"));
+    let file = bench.file("a.zst", &whole[..whole.len() * 2 / 3]);
+    let error = bench.import(&[&file], |_| ()).await.unwrap_err();
+    let said = format!("{error:#}");
+    let total = bench.total().await;
+    assert!(total > 1_000 && total % 1_000 != 0, "{total}: the last batch, not a full one, is in too");
+    let line = crate::output::count(total);
+    assert!(
+        said.contains(&format!("a.zst cannot be read after line {line}: the zstd in it is cut off")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("the import ended early: {line} artifacts are in")), "{said}");
 }

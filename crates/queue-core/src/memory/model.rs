@@ -10,8 +10,9 @@ use longhaul_limiter::{Clock, Lane, Role};
 use super::lanes::{LaneState, Pause};
 use super::turns::{ALONE, Turns};
 use crate::{
-    ArtifactId, Charge, Enqueued, ErrorKind, HistoryEntry, JobEvent, JobId, JobRecord, JobState, NewJob,
-    QueueError, RequestNumber, Result, Settlement, StateCounts, StoreId, Timestamp, WorkerId, WorkerInfo,
+    AdoptedJob, ArtifactId, Charge, Enqueued, ErrorKind, HistoryEntry, JobEvent, JobId, JobRecord, JobState,
+    NewJob, QueueError, RequestNumber, Result, Settlement, StateCounts, StoreId, Timestamp, WorkerId,
+    WorkerInfo,
 };
 
 /// After so many losses a job runs alone (INV-ATTEMPTS).
@@ -104,8 +105,42 @@ impl Model {
         if at == Timestamp::NEVER { at } else { Timestamp(at.0.saturating_add(self.wall_offset)) }
     }
 
-    /// INV-IDEMPOTENT: one row for each artifact, ever.
+    /// A wall time as the store's.
+    fn of_wall(&self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_sub(self.wall_offset))
+    }
+
+    /// Accepts a job as it is.
     pub(super) fn enqueue(&mut self, new: &NewJob) -> Enqueued {
+        self.insert(new, |_| ())
+    }
+
+    /// Accepts a job of another system with what it has been through.
+    pub(super) fn adopt(&mut self, adopted: &AdoptedJob) -> Enqueued {
+        let now = self.now;
+        let past = |at: Option<Timestamp>| at.map_or(now, |at| self.of_wall(at).min(now));
+        let (created_at, updated_at) = (past(adopted.created_at), past(adopted.updated_at));
+        let available_at = adopted.available_at.map(|at| self.of_wall(at));
+        self.insert(&adopted.job, |job| {
+            let row = &mut job.row;
+            row.state = adopted.state.adopted();
+            row.attempts = adopted.attempts;
+            row.last_error = adopted.last_error.as_deref().map(shortened);
+            (row.created_at, row.updated_at) = (created_at, updated_at);
+            row.available_at = available_at.unwrap_or(row.available_at);
+            row.published = row.state.is_terminal();
+            row.finished_at = row.published.then_some(updated_at);
+            job.history.push_back(HistoryEntry {
+                at: now,
+                event: "adopted".to_owned(),
+                reason: Some(adopted.state.as_str().to_owned()),
+                worker: None,
+            });
+        })
+    }
+
+    /// INV-IDEMPOTENT: one row for each artifact, ever. `fill` writes what a new one brings.
+    fn insert(&mut self, new: &NewJob, fill: impl FnOnce(&mut Job)) -> Enqueued {
         if let Some(id) = self.ids.get(&new.artifact_id) {
             return Enqueued::Duplicate(*id);
         }
@@ -138,7 +173,7 @@ impl Model {
             updated_at: self.now,
             finished_at: None,
         };
-        let job = Job {
+        let mut job = Job {
             row,
             request: None,
             leased_at: Timestamp::default(),
@@ -146,6 +181,7 @@ impl Model {
             is_pruned: false,
             history: VecDeque::new(),
         };
+        fill(&mut job);
         self.ids.insert(new.artifact_id.clone(), id);
         self.jobs.insert(id, job);
         self.attach(id);

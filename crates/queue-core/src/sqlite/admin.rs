@@ -12,11 +12,11 @@ use super::open::failed;
 use super::rows::{self, Changes, JobRow, unwritable};
 use super::tx::Tx;
 use super::writer::Urgency;
-use super::{SqliteQueue, check, read, workers};
+use super::{SqliteQueue, adopt, check, read, workers};
 use crate::{
-    ArtifactId, ErrorKind, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage, JobRecord, JobState,
-    LanePage, LaneRow, LeaseToken, QueueAdmin, QueueCheck, QueueError, Result, StoreId, Timestamp, WorkerId,
-    WorkerRow,
+    AdoptedJob, ArtifactId, Enqueued, ErrorKind, Explanation, HistoryEntry, JobEvent, JobFilter, JobPage,
+    JobRecord, JobState, LanePage, LaneRow, LeaseToken, QueueAdmin, QueueCheck, QueueError, Result, StoreId,
+    Timestamp, WorkerId, WorkerRow,
 };
 
 /// At most so many jobs change in one transaction, so that workers are not held up.
@@ -56,6 +56,19 @@ impl QueueAdmin for SqliteQueue {
                 return Ok(total);
             }
         }
+    }
+
+    async fn adopt(&self, jobs: &[AdoptedJob]) -> Result<Vec<Enqueued>> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (jobs, anchor) = (Arc::new(jobs.to_vec()), Arc::clone(&self.inner.anchor));
+        self.inner
+            .write(Urgency::Work, move |tx| {
+                let (jobs, anchor) = (Arc::clone(&jobs), Arc::clone(&anchor));
+                Box::pin(async move { adopt::adopt(tx, &jobs, &anchor).await })
+            })
+            .await
     }
 
     async fn requeue(&self, ids: &[ArtifactId]) -> Result<u64> {

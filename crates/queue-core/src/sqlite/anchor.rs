@@ -64,6 +64,11 @@ impl Anchor {
         &self.clock
     }
 
+    /// A wall time that people read as a store's time.
+    pub(super) fn of_wall(&self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_sub(wall_ms(self.clock.wall()) - self.now().0))
+    }
+
     /// A store's time as the wall time that people read.
     pub(super) fn wall(&self, at: Timestamp) -> Timestamp {
         if at == Timestamp::NEVER {

@@ -9,7 +9,7 @@ use super::lanes;
 use super::open::failed;
 use super::rows::unwritable;
 use super::tx::Tx;
-use crate::{Enqueued, JobId, JobState, NewJob, Result};
+use crate::{ArtifactId, Enqueued, JobId, JobState, NewJob, Result};
 
 #[derive(Serialize)]
 struct NewRow<'j> {
@@ -53,30 +53,64 @@ pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqu
     .fetch_all(&mut *tx.conn)
     .await
     .map_err(failed)?;
-    let mut new: HashMap<String, JobId> =
-        inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
+    let new: HashMap<String, JobId> = inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
     tx.count(None, JobState::Queued, new.len() as u64);
-    let mut turns: BTreeMap<(String, i64), i64> = BTreeMap::new();
-    for (job, row) in jobs.iter().zip(&rows).filter(|(job, _)| new.contains_key(job.artifact_id.as_str())) {
-        let key = (job.place.lane.as_str().to_owned(), i64::from(job.priority.get()));
-        let open_at = turns.entry(key).or_insert(row.available_at);
-        *open_at = row.available_at.min(*open_at);
+    let answers = answers(tx, jobs.iter().map(|job| &job.artifact_id), new).await?;
+    let openings =
+        jobs.iter().zip(&rows).zip(&answers).filter(|(_, answer)| matches!(answer, Enqueued::New(_)));
+    let openings = openings.map(|((job, row), _)| Opening::of(job, row.available_at));
+    open_turns(tx, openings).await?;
+    Ok(answers)
+}
+
+/// A new job's turn: its lane and class, and when the job lets it open.
+#[derive(Debug)]
+pub(super) struct Opening<'j> {
+    turn: (&'j str, i64),
+    at: i64,
+}
+
+impl<'j> Opening<'j> {
+    pub(super) fn of(job: &'j NewJob, at: i64) -> Self {
+        Self { turn: (job.place.lane.as_str(), i64::from(job.priority.get())), at }
     }
-    if !turns.is_empty() {
-        lanes::lower_turns(tx, turns).await?;
+}
+
+/// Makes sure that each new job's turn is there and opens in time for it.
+pub(super) async fn open_turns(
+    tx: &mut Tx<'_>,
+    openings: impl IntoIterator<Item = Opening<'_>>,
+) -> Result<()> {
+    let mut turns: BTreeMap<(&str, i64), i64> = BTreeMap::new();
+    for opening in openings {
+        let open_at = turns.entry(opening.turn).or_insert(opening.at);
+        *open_at = opening.at.min(*open_at);
     }
-    let known = if new.len() == jobs.len() { HashMap::new() } else { known(tx, jobs).await? };
-    let answers = jobs.iter().map(|job| {
-        let id = job.artifact_id.as_str();
-        // The second mention within one call finds the number that the first one got.
+    if turns.is_empty() {
+        return Ok(());
+    }
+    let turns = turns.into_iter().map(|((lane, class), open_at)| ((lane.to_owned(), class), open_at));
+    lanes::lower_turns(tx, turns.collect()).await
+}
+
+/// What became of each key, given the numbers of those that were inserted. The second mention within one call finds the
+/// number that the first one got.
+pub(super) async fn answers<'j>(
+    tx: &mut Tx<'_>,
+    ids: impl ExactSizeIterator<Item = &'j ArtifactId> + Clone,
+    mut new: HashMap<String, JobId>,
+) -> Result<Vec<Enqueued>> {
+    let known = if new.len() == ids.len() { HashMap::new() } else { known(tx, ids.clone()).await? };
+    let answers = ids.map(|id| {
+        let id = id.as_str();
         new.remove(id)
             .map_or_else(|| Enqueued::Duplicate(known.get(id).copied().unwrap_or(JobId(0))), Enqueued::New)
     });
     Ok(answers.collect())
 }
 
-async fn known(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<HashMap<String, JobId>> {
-    let ids: Vec<&str> = jobs.iter().map(|job| job.artifact_id.as_str()).collect();
+async fn known(tx: &mut Tx<'_>, ids: impl Iterator<Item = &ArtifactId>) -> Result<HashMap<String, JobId>> {
+    let ids: Vec<&str> = ids.map(ArtifactId::as_str).collect();
     let rows =
         sqlx::query("SELECT j.id, j.artifact_id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value")
             .bind(serde_json::to_string(&ids).map_err(unwritable)?)

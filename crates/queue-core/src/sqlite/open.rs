@@ -134,6 +134,7 @@ impl SqliteQueue {
         }
         refuse_network_file_system(folder)?;
         refuse_read_only(path)?;
+        refuse_foreign(path).await?;
         let locks = Arc::new(Locks::open(path)?);
         let connect = connect_options(&options);
         let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
@@ -221,6 +222,30 @@ async fn assert_wal(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
     Err(QueueError::new(ErrorKind::Unsupported, message))
 }
 
+/// Somebody else's database is refused before it is touched: to put it into WAL would change it for good. What cannot be
+/// told here is found out by `migrate`.
+async fn refuse_foreign(path: &Path) -> Result<()> {
+    if std::fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+        return Ok(());
+    }
+    let looking = SqliteConnectOptions::new().filename(path).read_only(true).optimize_on_close(false, None);
+    let Ok(mut conn) = looking.connect().await else { return Ok(()) };
+    let found: sqlx::Result<(i64, i64)> =
+        sqlx::query_as("SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM sqlite_schema")
+            .fetch_one(&mut conn)
+            .await;
+    let _ = conn.close().await;
+    match found {
+        Ok((0, tables)) if tables > 0 => Err(is_foreign(path)),
+        _ => Ok(()),
+    }
+}
+
+fn is_foreign(path: &Path) -> QueueError {
+    let message = format!("{} is a SQLite database, but not a queue of this program", path.display());
+    QueueError::new(ErrorKind::Corrupt, message)
+}
+
 async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(failed)?;
@@ -239,8 +264,7 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
             .await
             .map_err(failed)?;
         if foreign > 0 {
-            let message = format!("{} is a SQLite database, but not a queue of this program", path.display());
-            return Err(QueueError::new(ErrorKind::Corrupt, message));
+            return Err(is_foreign(path));
         }
     }
     for migration in MIGRATIONS.iter().skip(version) {
