@@ -72,7 +72,8 @@ impl Dispatcher {
             .min(self.faults.may_lease(self.held()))
             .min(BACKLOG.saturating_sub(self.shared.registry.publishing_count() + held));
         let max = max.min(most);
-        let ahead = ahead.min(most - max);
+        // What is held ahead would start before the errors of those before it are known.
+        let ahead = if self.config.budgets.max_errors.is_some() { 0 } else { ahead.min(most - max) };
         // With no worker free, only lanes that have lately given ahead are worth a call.
         if max == 0 && (ahead == 0 || !self.gave_ahead) {
             return None;
