@@ -76,6 +76,11 @@ impl LaneRules {
         Self { keying: Keying::default(), any: LaneLimits::NONE, hosts: BTreeMap::new() }
     }
 
+    /// Whether any lane has a cap.
+    pub fn has_caps(&self) -> bool {
+        self.any.cap.is_some() || self.hosts.values().any(|limits| limits.cap.is_some())
+    }
+
     /// The cap of a lane; `None` is no cap. [`Lane::NONE`] never has one.
     pub fn cap(&self, lane: &Lane) -> Option<u32> {
         if lane.is_none() {

@@ -312,7 +312,9 @@ async fn take(
 /// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
 async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usize) -> Result<Vec<Visit>> {
     let rows = sqlx::query(concat!(
-        "SELECT t.lane AS lane, (SELECT count(*) FROM jobs WHERE slot = t.lane) AS taken, ",
+        // Where nothing is capped nobody asks how many slots are taken.
+        "SELECT t.lane AS lane, CASE WHEN ?4 OR l.reopening IS NOT NULL
+             THEN (SELECT count(*) FROM jobs WHERE slot = t.lane) ELSE 0 END AS taken, ",
         lane_columns!(),
         " FROM turns t LEFT JOIN lanes l ON l.lane = t.lane
           WHERE t.class = ?1 AND t.open_at <= ?2 ORDER BY t.open_at, t.visit LIMIT ?3"
@@ -320,6 +322,7 @@ async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usiz
     .bind(class)
     .bind(tx.now.0)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(request.rules.has_caps())
     .fetch_all(&mut *tx.conn)
     .await
     .map_err(failed)?;

@@ -76,6 +76,19 @@ macro_rules! ending_columns {
 }
 pub(super) use ending_columns;
 
+/// Puts the turns forward of the lanes under a path of ?1, in which a slot became free. All that are put off, whatever
+/// for: a turn that waited for a slot may have been lowered since to the time of a delayed job, and would sleep until
+/// then although a slot is free.
+macro_rules! freed {
+    ($path:literal) => {
+        concat!(
+            "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(?1, ",
+            $path,
+            ")) AND open_at > ?2"
+        )
+    };
+}
+
 impl JobRow {
     pub(super) fn state(&self) -> Result<JobState> {
         JobState::parse(&self.state).ok_or_else(|| {
@@ -215,8 +228,10 @@ impl Changes {
         if !self.rows.is_empty() {
             write(tx, ROWS, &self.rows).await?;
         }
-        if !follows.is_empty() {
+        if !follows.is_only_freed() {
             write(tx, FOLLOWS, &follows).await?;
+        } else if !self.freed.is_empty() {
+            write(tx, freed!("'$'"), &self.freed).await?;
         }
         Ok(())
     }
@@ -280,12 +295,9 @@ struct Follows<'c> {
 }
 
 impl Follows<'_> {
-    fn is_empty(&self) -> bool {
-        self.history.is_empty()
-            && self.lanes.is_empty()
-            && self.turns.is_empty()
-            && self.freed.is_empty()
-            && self.left.is_empty()
+    /// Whether at most slots became free, as where jobs just end.
+    fn is_only_freed(&self) -> bool {
+        self.history.is_empty() && self.lanes.is_empty() && self.turns.is_empty() && self.left.is_empty()
     }
 }
 
@@ -316,9 +328,8 @@ const FOLLOWS: &str = concat!(
          WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
-    // All that are put off, whatever for: a turn that waited for a slot may have been lowered since to the time of a
-    // delayed job, and would sleep until then although a slot is free.
-    "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(?1, '$.freed')) AND open_at > ?2;",
+    freed!("'$.freed'"),
+    ";",
     lanes::upsert_turns!("'$.turns'"),
     ";",
     "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM json_each(?1, '$.left'))
