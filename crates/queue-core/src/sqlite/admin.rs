@@ -156,6 +156,8 @@ impl QueueAdmin for SqliteQueue {
     }
 }
 
+const BY_KEY: &str = "SELECT j.id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value";
+
 impl SqliteQueue {
     /// Applies an operator's event to the named jobs to which it can happen.
     async fn by_key(&self, ids: &[ArtifactId], event: JobEvent) -> Result<u64> {
@@ -166,13 +168,8 @@ impl SqliteQueue {
             let done = self.inner.write(Urgency::Work, move |tx| {
                 let keys = keys.clone();
                 Box::pin(async move {
-                    let found = sqlx::query(
-                        "SELECT j.id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value",
-                    )
-                    .bind(keys)
-                    .fetch_all(&mut *tx.conn)
-                    .await
-                    .map_err(failed)?;
+                    let found =
+                        sqlx::query(BY_KEY).bind(keys).fetch_all(&mut *tx.conn).await.map_err(failed)?;
                     let mut ids: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
                     ids.sort_unstable();
                     ids.dedup();
@@ -279,28 +276,30 @@ async fn resume(tx: &mut Tx<'_>, lane: Option<&Lane>) -> Result<bool> {
     Ok(was_paused)
 }
 
+const SLIM: &str = "UPDATE jobs SET artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL, updated_at = ?3
+         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1
+                          AND (artifact_json <> '{}' OR outcome_json IS NOT NULL OR last_error IS NOT NULL
+                               OR EXISTS (SELECT 1 FROM history WHERE job = jobs.id))
+                      ORDER BY id LIMIT ?4) RETURNING id";
+
+const FORGET: &str = "DELETE FROM history WHERE job IN (SELECT value FROM json_each(?))";
+
 /// Slims one batch of rows in place; the row and its key stay (INV-IDEMPOTENT).
 async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result<u64> {
     if !state.is_terminal() {
         return Ok(0);
     }
     let before = tx.now.0.saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
-    let slimmed = sqlx::query(
-        "UPDATE jobs SET artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL, updated_at = ?3
-         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1
-                          AND (artifact_json <> '{}' OR outcome_json IS NOT NULL OR last_error IS NOT NULL
-                               OR EXISTS (SELECT 1 FROM history WHERE job = jobs.id))
-                      ORDER BY id LIMIT ?4) RETURNING id",
-    )
-    .bind(state.as_str())
-    .bind(before)
-    .bind(tx.now.0)
-    .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let slimmed = sqlx::query(SLIM)
+        .bind(state.as_str())
+        .bind(before)
+        .bind(tx.now.0)
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     let ids: Vec<i64> = slimmed.iter().map(|row| row.get(0)).collect();
-    sqlx::query("DELETE FROM history WHERE job IN (SELECT value FROM json_each(?))")
+    sqlx::query(FORGET)
         .bind(serde_json::to_string(&ids).map_err(unwritable)?)
         .execute(&mut *tx.conn)
         .await

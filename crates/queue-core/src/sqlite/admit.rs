@@ -15,27 +15,29 @@ use crate::{Admission, AdmitRequest, Result, Timestamp};
 /// What is answered where no end is known: a pause without one.
 const NO_END: Duration = Duration::from_hours(24);
 
+const HELD: &str = "SELECT j.slot FROM jobs j JOIN workers w ON w.id = j.worker_id
+         WHERE j.id = ? AND j.lease_token = ? AND j.state = 'in_progress' AND w.expires_at > ?";
+
+const MOVE_SLOT: &str = "UPDATE jobs SET slot = ?, updated_at = ? WHERE id = ?";
+
 /// Moves the job's slot to the lane that it asks for, if that is open; otherwise its slot is free when this returns.
 /// Nothing is ever held while something else is waited for (INV-NO-HOLD-AND-WAIT).
 pub(super) async fn admit(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Admission> {
     let token = request.token;
-    let held = sqlx::query(
-        "SELECT j.slot FROM jobs j JOIN workers w ON w.id = j.worker_id
-         WHERE j.id = ? AND j.lease_token = ? AND j.state = 'in_progress' AND w.expires_at > ?",
-    )
-    .bind(token.job.0)
-    .bind(token.fence)
-    .bind(tx.now.0)
-    .fetch_optional(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let held = sqlx::query(HELD)
+        .bind(token.job.0)
+        .bind(token.fence)
+        .bind(tx.now.0)
+        .fetch_optional(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     let Some(held) = held else { return Ok(Admission::LeaseLost) };
     let slot: Option<String> = held.get(0);
     let admission = decide(tx, request).await?;
     let admitted = matches!(admission, Admission::Admitted { .. });
     let wanted = Some(request.place.lane.as_str()).filter(|lane| admitted && !lane.is_empty());
     if slot.as_deref() != wanted {
-        sqlx::query("UPDATE jobs SET slot = ?, updated_at = ? WHERE id = ?")
+        sqlx::query(MOVE_SLOT)
             .bind(wanted)
             .bind(tx.now.0)
             .bind(token.job.0)

@@ -65,23 +65,26 @@ impl<'j> AdoptedRow<'j> {
     }
 }
 
-/// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
-pub(super) async fn adopt(tx: &mut Tx<'_>, jobs: &[AdoptedJob], anchor: &Anchor) -> Result<Vec<Enqueued>> {
-    let rows: Vec<AdoptedRow<'_>> = jobs.iter().map(|job| AdoptedRow::new(job, anchor, tx.now)).collect();
-    let inserted = sqlx::query(
-        "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, attempts,
+const ADOPT: &str = "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, attempts,
                            max_attempts, available_at, last_error, published, created_at, updated_at, finished_at)
          SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
                 value ->> 'role', value ->> 'priority', value ->> 'priority', value ->> 'state', value ->> 'attempts',
                 value ->> 'max_attempts', value ->> 'available_at', value ->> 'last_error', value ->> 'published',
                 value ->> 'created_at', value ->> 'updated_at', value ->> 'finished_at'
          FROM json_each(?1) WHERE true
-         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id",
-    )
-    .bind(serde_json::to_string(&rows).map_err(unwritable)?)
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id";
+
+const ADOPTED: &str = "INSERT INTO history (job, at, event, reason)
+         SELECT value ->> 0, ?2, 'adopted', value ->> 1 FROM json_each(?1)";
+
+/// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
+pub(super) async fn adopt(tx: &mut Tx<'_>, jobs: &[AdoptedJob], anchor: &Anchor) -> Result<Vec<Enqueued>> {
+    let rows: Vec<AdoptedRow<'_>> = jobs.iter().map(|job| AdoptedRow::new(job, anchor, tx.now)).collect();
+    let inserted = sqlx::query(ADOPT)
+        .bind(serde_json::to_string(&rows).map_err(unwritable)?)
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     let new: HashMap<String, JobId> = inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
     let ids = jobs.iter().map(|adopted| &adopted.job.artifact_id);
     let answers = enqueue::answers(tx, ids, new).await?;
@@ -99,14 +102,11 @@ pub(super) async fn adopt(tx: &mut Tx<'_>, jobs: &[AdoptedJob], anchor: &Anchor)
         }
     }
     enqueue::open_turns(tx, openings).await?;
-    sqlx::query(
-        "INSERT INTO history (job, at, event, reason)
-         SELECT value ->> 0, ?2, 'adopted', value ->> 1 FROM json_each(?1)",
-    )
-    .bind(serde_json::to_string(&history).map_err(unwritable)?)
-    .bind(tx.now.0)
-    .execute(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    sqlx::query(ADOPTED)
+        .bind(serde_json::to_string(&history).map_err(unwritable)?)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     Ok(answers)
 }

@@ -23,6 +23,14 @@ struct NewRow<'j> {
     available_at: i64,
 }
 
+const ENQUEUE: &str = "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
+                           available_at, created_at, updated_at)
+         SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
+                value ->> 'role', value ->> 'priority', value ->> 'priority', 'queued', value ->> 'max_attempts',
+                value ->> 'available_at', ?2, ?2
+         FROM json_each(?1) WHERE true
+         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id";
+
 /// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
 pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
     let available_at = |job: &NewJob| tx.now.plus(job.delay).0;
@@ -39,20 +47,12 @@ pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqu
             available_at: available_at(job),
         })
         .collect();
-    let inserted = sqlx::query(
-        "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
-                           available_at, created_at, updated_at)
-         SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
-                value ->> 'role', value ->> 'priority', value ->> 'priority', 'queued', value ->> 'max_attempts',
-                value ->> 'available_at', ?2, ?2
-         FROM json_each(?1) WHERE true
-         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id",
-    )
-    .bind(serde_json::to_string(&rows).map_err(unwritable)?)
-    .bind(tx.now.0)
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let inserted = sqlx::query(ENQUEUE)
+        .bind(serde_json::to_string(&rows).map_err(unwritable)?)
+        .bind(tx.now.0)
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     let new: HashMap<String, JobId> = inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
     tx.count(None, JobState::Queued, new.len() as u64);
     let answers = answers(tx, jobs.iter().map(|job| &job.artifact_id), new).await?;
@@ -109,13 +109,14 @@ pub(super) async fn answers<'j>(
     Ok(answers.collect())
 }
 
+const KNOWN: &str = "SELECT j.id, j.artifact_id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value";
+
 async fn known(tx: &mut Tx<'_>, ids: impl Iterator<Item = &ArtifactId>) -> Result<HashMap<String, JobId>> {
     let ids: Vec<&str> = ids.map(ArtifactId::as_str).collect();
-    let rows =
-        sqlx::query("SELECT j.id, j.artifact_id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value")
-            .bind(serde_json::to_string(&ids).map_err(unwritable)?)
-            .fetch_all(&mut *tx.conn)
-            .await
-            .map_err(failed)?;
+    let rows = sqlx::query(KNOWN)
+        .bind(serde_json::to_string(&ids).map_err(unwritable)?)
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     Ok(rows.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect())
 }

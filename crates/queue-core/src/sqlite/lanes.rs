@@ -140,17 +140,19 @@ impl LaneState {
     }
 }
 
+const LOAD: &str = concat!(
+    "SELECT q.value AS lane, ",
+    lane_columns!(),
+    " FROM json_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
+);
+
 /// Reads what is remembered of lanes; those without a row are filled with the default.
 pub(super) async fn load(tx: &mut Tx<'_>, lanes: &BTreeSet<String>) -> Result<BTreeMap<String, LaneState>> {
-    let rows = sqlx::query(concat!(
-        "SELECT q.value AS lane, ",
-        lane_columns!(),
-        " FROM json_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
-    ))
-    .bind(serde_json::to_string(lanes).map_err(unwritable)?)
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(LOAD)
+        .bind(serde_json::to_string(lanes).map_err(unwritable)?)
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     rows.iter().map(|row| LaneState::read(row).map(|state| (state.lane.clone(), state))).collect()
 }
 
@@ -189,9 +191,11 @@ macro_rules! upsert_turns {
 }
 pub(super) use upsert_turns;
 
+const STORE: &str = upsert_lanes!("'$'");
+
 /// Writes what is remembered of one lane.
 pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
-    sqlx::query(upsert_lanes!("'$'"))
+    sqlx::query(STORE)
         .bind(serde_json::to_string(&[lane]).map_err(unwritable)?)
         .execute(&mut *tx.conn)
         .await
@@ -234,13 +238,15 @@ pub(super) fn named<'r>(reports: impl Iterator<Item = &'r LaneReport>) -> BTreeS
         .collect()
 }
 
+const LOWER_TURNS: &str = upsert_turns!("'$'");
+
 /// Makes sure that there is a turn for each (lane, class) that opens at the given time or before.
 pub(super) async fn lower_turns(tx: &mut Tx<'_>, turns: BTreeMap<(String, i64), i64>) -> Result<()> {
     tx.tally.visits += 1;
     let visit = tx.tally.visits;
     let rows: Vec<(String, i64, i64, i64)> =
         turns.into_iter().map(|((lane, class), open_at)| (lane, class, open_at, visit)).collect();
-    sqlx::query(upsert_turns!("'$'"))
+    sqlx::query(LOWER_TURNS)
         .bind(serde_json::to_string(&rows).map_err(unwritable)?)
         .execute(&mut *tx.conn)
         .await
@@ -250,25 +256,20 @@ pub(super) async fn lower_turns(tx: &mut Tx<'_>, turns: BTreeMap<(String, i64), 
     Ok(())
 }
 
+const REOPEN_TURNS: &str = "UPDATE turns SET open_at = ?2 WHERE (?1 IS NULL OR lane = ?1) AND open_at > ?2";
+
 /// Lowers every turn of a lane, or of all: something that had raised them is over.
 pub(super) async fn reopen_turns(tx: &mut Tx<'_>, lane: Option<&str>) -> Result<()> {
-    sqlx::query("UPDATE turns SET open_at = ?2 WHERE (?1 IS NULL OR lane = ?1) AND open_at > ?2")
-        .bind(lane)
-        .bind(tx.now.0)
-        .execute(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
+    sqlx::query(REOPEN_TURNS).bind(lane).bind(tx.now.0).execute(&mut *tx.conn).await.map_err(failed)?;
     tx.wake = true;
     Ok(())
 }
 
+const SLOTS_TAKEN: &str = "SELECT count(*) FROM jobs WHERE slot = ? AND id <> ?";
+
 /// How many slots are taken in a lane, without counting one job.
 pub(super) async fn slots_taken(tx: &mut Tx<'_>, lane: &str, without: i64) -> Result<u32> {
-    let row = sqlx::query("SELECT count(*) FROM jobs WHERE slot = ? AND id <> ?")
-        .bind(lane)
-        .bind(without)
-        .fetch_one(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
+    let row =
+        sqlx::query(SLOTS_TAKEN).bind(lane).bind(without).fetch_one(&mut *tx.conn).await.map_err(failed)?;
     Ok(u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX))
 }

@@ -143,9 +143,10 @@ async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
     })
 }
 
+const CLASSES: &str = concat!("SELECT ", class_openings!());
+
 async fn classes(tx: &mut Tx<'_>) -> Result<Vec<(i64, Timestamp)>> {
-    let row =
-        sqlx::query(concat!("SELECT ", class_openings!())).fetch_one(&mut *tx.conn).await.map_err(failed)?;
+    let row = sqlx::query(CLASSES).fetch_one(&mut *tx.conn).await.map_err(failed)?;
     read_classes(row.get(0))
 }
 
@@ -197,18 +198,20 @@ macro_rules! head {
     };
 }
 
+const REPEAT: &str = concat!(
+    "SELECT ",
+    leased_columns!(),
+    " FROM jobs j WHERE j.worker_id = ? AND j.lease_request = ? AND j.state = 'in_progress' ORDER BY j.id"
+);
+
 /// The jobs that the same request was given before. Their starts were counted then, and too long ago.
 async fn repeat(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Vec<LeasedJob>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        leased_columns!(),
-        " FROM jobs j WHERE j.worker_id = ? AND j.lease_request = ? AND j.state = 'in_progress' ORDER BY j.id"
-    ))
-    .bind(request.worker.as_str())
-    .bind(request.number.0)
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(REPEAT)
+        .bind(request.worker.as_str())
+        .bind(request.number.0)
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     rows.iter().map(|row| read_job(row, Duration::ZERO)).collect()
 }
 
@@ -309,23 +312,25 @@ async fn take(
     Ok(given)
 }
 
+const VISITS: &str = concat!(
+    // Where nothing is capped nobody asks how many slots are taken.
+    "SELECT t.lane AS lane, CASE WHEN ?4 OR l.reopening IS NOT NULL
+         THEN (SELECT count(*) FROM jobs WHERE slot = t.lane) ELSE 0 END AS taken, ",
+    lane_columns!(),
+    " FROM turns t LEFT JOIN lanes l ON l.lane = t.lane
+          WHERE t.class = ?1 AND t.open_at <= ?2 ORDER BY t.open_at, t.visit LIMIT ?3"
+);
+
 /// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
 async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usize) -> Result<Vec<Visit>> {
-    let rows = sqlx::query(concat!(
-        // Where nothing is capped nobody asks how many slots are taken.
-        "SELECT t.lane AS lane, CASE WHEN ?4 OR l.reopening IS NOT NULL
-             THEN (SELECT count(*) FROM jobs WHERE slot = t.lane) ELSE 0 END AS taken, ",
-        lane_columns!(),
-        " FROM turns t LEFT JOIN lanes l ON l.lane = t.lane
-          WHERE t.class = ?1 AND t.open_at <= ?2 ORDER BY t.open_at, t.visit LIMIT ?3"
-    ))
-    .bind(class)
-    .bind(tx.now.0)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .bind(request.rules.has_caps())
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(VISITS)
+        .bind(class)
+        .bind(tx.now.0)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(request.rules.has_caps())
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     rows.iter()
         .map(|row| {
             let state = LaneState::from_row(row).map_err(failed)?;
@@ -338,6 +343,14 @@ async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usiz
         })
         .collect()
 }
+
+const HEADS: &str = concat!(
+    "SELECT ",
+    leased_columns!(),
+    " FROM json_each(?1) q CROSS JOIN jobs j ON j.id IN (
+          SELECT id FROM jobs WHERE state = 'queued' AND lane = q.value ->> 0 AND class = ?2 AND role = q.value ->> 1
+              AND available_at <= ?3 ORDER BY available_at, id LIMIT ?4)"
+);
 
 /// The heads of the visited lanes, a queue a role, in the order in which they became available.
 async fn heads(
@@ -352,20 +365,14 @@ async fn heads(
     if asked.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        leased_columns!(),
-        " FROM json_each(?1) q CROSS JOIN jobs j ON j.id IN (
-              SELECT id FROM jobs WHERE state = 'queued' AND lane = q.value ->> 0 AND class = ?2 AND role = q.value ->> 1
-                  AND available_at <= ?3 ORDER BY available_at, id LIMIT ?4)"
-    ))
-    .bind(serde_json::to_string(&asked).map_err(unwritable)?)
-    .bind(class)
-    .bind(tx.now.0)
-    .bind(i64::try_from(each).unwrap_or(i64::MAX))
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(HEADS)
+        .bind(serde_json::to_string(&asked).map_err(unwritable)?)
+        .bind(class)
+        .bind(tx.now.0)
+        .bind(i64::try_from(each).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     let mut heads: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
     for row in rows {
         heads.entry(row.get(5)).or_default().push(row);

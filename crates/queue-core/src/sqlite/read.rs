@@ -21,13 +21,7 @@ const RECORD: &str = "SELECT j.id, j.artifact_id, j.artifact_json, j.resolver_hi
      j.reason, j.attempts, j.losses, j.throttles, j.max_attempts, j.available_at, j.lease_token, j.worker_id, j.checkpoint, \
      j.last_error, j.outcome_json, j.store, j.path, j.sha256, j.published, j.created_at, j.updated_at, j.finished_at FROM jobs j";
 
-pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
-    inner.is_at_home()?;
-    let now = inner.anchor.now();
-    let mut conn = inner.readers.acquire().await.map_err(failed)?;
-    let tally = Tally::load(&mut conn).await?;
-    let row = sqlx::query(
-        "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at <= ?1 LIMIT ?2)),
+const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at <= ?1 LIMIT ?2)),
                 (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at > ?1 LIMIT ?2)),
                 (SELECT min(available_at) FROM jobs WHERE state = 'queued'),
                 (SELECT count(*) FROM lanes WHERE not_before > ?1),
@@ -35,13 +29,14 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
                 (SELECT count(*) FROM lanes WHERE paused_until > ?1),
                 (SELECT json_group_array(id) FROM workers WHERE expires_at > ?1),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
-                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))",
-    )
-    .bind(now.0)
-    .bind(COUNT_MAX)
-    .fetch_one(&mut *conn)
-    .await
-    .map_err(failed)?;
+                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))";
+
+pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
+    inner.is_at_home()?;
+    let now = inner.anchor.now();
+    let mut conn = inner.readers.acquire().await.map_err(failed)?;
+    let tally = Tally::load(&mut conn).await?;
+    let row = sqlx::query(STATS).bind(now.0).bind(COUNT_MAX).fetch_one(&mut *conn).await.map_err(failed)?;
     let count = |index: usize| row.get::<i64, _>(index).max(0).unsigned_abs();
     let time = |index: usize| row.get::<Option<i64>, _>(index).map(Timestamp);
     // A process whose lock is free is dead, although its leases have not ended yet.
@@ -62,8 +57,10 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     })
 }
 
+const CACHE_GET: &str = "SELECT value FROM cache WHERE key = ? AND expires_at > ?";
+
 pub(super) async fn cache_get(inner: &Inner, key: &str) -> Result<Option<String>> {
-    sqlx::query_scalar("SELECT value FROM cache WHERE key = ? AND expires_at > ?")
+    sqlx::query_scalar(CACHE_GET)
         .bind(key)
         .bind(inner.anchor.now().0)
         .fetch_optional(&inner.readers)
@@ -109,16 +106,14 @@ fn record(inner: &Inner, row: &SqliteRow) -> Result<JobRecord> {
     })
 }
 
+const HISTORY: &str = "SELECT at, event, reason, worker FROM history WHERE job = ? ORDER BY id DESC";
+
 pub(super) async fn get(inner: &Inner, id: &ArtifactId) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
     let found = query.push(" WHERE j.artifact_id = ").push_bind(id.as_str()).build();
     let Some(row) = found.fetch_optional(&inner.readers).await.map_err(failed)? else { return Ok(None) };
     let record = record(inner, &row)?;
-    let lines = sqlx::query("SELECT at, event, reason, worker FROM history WHERE job = ? ORDER BY id DESC")
-        .bind(record.id.0)
-        .fetch_all(&inner.readers)
-        .await
-        .map_err(failed)?;
+    let lines = sqlx::query(HISTORY).bind(record.id.0).fetch_all(&inner.readers).await.map_err(failed)?;
     let history = lines.iter().map(|row| HistoryEntry {
         at: inner.anchor.wall(Timestamp(row.get(0))),
         event: row.get(1),
@@ -161,20 +156,18 @@ async fn finish(inner: &Inner, mut query: QueryBuilder<Sqlite>, limit: usize) ->
     rows.iter().map(|row| record(inner, row)).collect()
 }
 
+const EXPLAIN: &str = concat!(
+    "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, j.lane AS lane, w.expires_at,
+             (SELECT count(*) FROM jobs WHERE slot = j.lane) AS taken, ",
+    lane_columns!(),
+    " FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?"
+);
+
 pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
     let now = inner.anchor.now();
     let millis = |until: Timestamp| u64::try_from(until.after(now).as_millis()).unwrap_or(u64::MAX);
     let end = |until: Timestamp| (until != Timestamp::NEVER).then(|| millis(until));
-    let row = sqlx::query(concat!(
-        "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, j.lane AS lane, w.expires_at,
-             (SELECT count(*) FROM jobs WHERE slot = j.lane) AS taken, ",
-        lane_columns!(),
-        " FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?"
-    ))
-    .bind(id.as_str())
-    .fetch_optional(&inner.readers)
-    .await
-    .map_err(failed)?;
+    let row = sqlx::query(EXPLAIN).bind(id.as_str()).fetch_optional(&inner.readers).await.map_err(failed)?;
     let Some(row) = row else {
         return Err(QueueError::new(ErrorKind::NotFound, format!("there is no artifact {id} in the queue")));
     };
@@ -223,23 +216,25 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
     Ok(if opens > now { Explanation::Pace { wait_ms: millis(opens) } } else { Explanation::Ready })
 }
 
+const LANES: &str = concat!(
+    "SELECT q.lane AS lane, (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
+         (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
+         (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
+    lane_columns!(),
+    " FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
+         UNION SELECT slot FROM jobs WHERE slot > ?1 ORDER BY 1 LIMIT ?2) q
+      LEFT JOIN lanes l ON l.lane = q.lane ORDER BY q.lane"
+);
+
 pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>> {
     let now = inner.anchor.now();
-    let rows = sqlx::query(concat!(
-        "SELECT q.lane AS lane, (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
-             (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
-             (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
-        lane_columns!(),
-        " FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
-             UNION SELECT slot FROM jobs WHERE slot > ?1 ORDER BY 1 LIMIT ?2) q
-          LEFT JOIN lanes l ON l.lane = q.lane ORDER BY q.lane"
-    ))
-    .bind(page.after.as_ref().map_or("", |lane| lane.as_str()))
-    .bind(i64::try_from(page.limit).unwrap_or(i64::MAX))
-    .bind(COUNT_MAX)
-    .fetch_all(&inner.readers)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(LANES)
+        .bind(page.after.as_ref().map_or("", |lane| lane.as_str()))
+        .bind(i64::try_from(page.limit).unwrap_or(i64::MAX))
+        .bind(COUNT_MAX)
+        .fetch_all(&inner.readers)
+        .await
+        .map_err(failed)?;
     rows.iter()
         .map(|row| {
             let state = LaneState::from_row(row).map_err(failed)?;
@@ -260,14 +255,11 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
         .collect()
 }
 
+const WORKERS: &str = "SELECT id, host, pid, version, store, started_at, expires_at,
+             (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w ORDER BY started_at, id";
+
 pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
-    let rows = sqlx::query(
-        "SELECT id, host, pid, version, store, started_at, expires_at,
-             (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w ORDER BY started_at, id",
-    )
-    .fetch_all(&inner.readers)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(WORKERS).fetch_all(&inner.readers).await.map_err(failed)?;
     let rows = rows.iter().map(|row| WorkerRow {
         id: WorkerId::from_text(row.get::<String, _>(0)),
         host: row.get(1),

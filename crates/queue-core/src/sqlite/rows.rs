@@ -336,18 +336,12 @@ const FOLLOWS: &str = concat!(
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class)"
 );
 
+const LOAD: &str = concat!("SELECT ", job_columns!(), " FROM json_each(?1) q JOIN jobs j ON j.id = q.value");
+
 /// Reads rows by number. Missing ones are left out.
 pub(super) async fn load(tx: &mut Tx<'_>, ids: &[i64]) -> Result<Vec<JobRow>> {
     let ids = serde_json::to_string(ids).map_err(unwritable)?;
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        job_columns!(),
-        " FROM json_each(?1) q JOIN jobs j ON j.id = q.value"
-    ))
-    .bind(ids)
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(LOAD).bind(ids).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     read(&rows)
 }
 
@@ -356,47 +350,48 @@ pub(super) fn read(rows: &[SqliteRow]) -> Result<Vec<JobRow>> {
     rows.iter().map(JobRow::from_row).collect::<Result<_, _>>().map_err(failed)
 }
 
+const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?1, updated_at = ?4 WHERE id = ?2 AND lease_token = ?3 AND state = 'in_progress'";
+
 /// Stores what the next try should know.
 pub(super) async fn checkpoint(tx: &mut Tx<'_>, token: LeaseToken, checkpoint: &str) -> Result<bool> {
-    let done = sqlx::query(
-        "UPDATE jobs SET checkpoint = ?1, updated_at = ?4 WHERE id = ?2 AND lease_token = ?3 AND state = 'in_progress'",
-    )
-    .bind(checkpoint)
-    .bind(token.job.0)
-    .bind(token.fence)
-    .bind(tx.now.0)
-    .execute(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let done = sqlx::query(CHECKPOINT)
+        .bind(checkpoint)
+        .bind(token.job.0)
+        .bind(token.fence)
+        .bind(tx.now.0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     tx.weight += 1;
     Ok(done.rows_affected() > 0)
 }
 
+const PUBLISHED: &str =
+    "UPDATE jobs SET published = 1 WHERE id IN (SELECT value FROM json_each(?)) AND published = 0";
+
 /// Marks ended jobs as published.
 pub(super) async fn published(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<()> {
-    sqlx::query(
-        "UPDATE jobs SET published = 1 WHERE id IN (SELECT value FROM json_each(?)) AND published = 0",
-    )
-    .bind(serde_json::to_string(ids).map_err(unwritable)?)
-    .execute(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    sqlx::query(PUBLISHED)
+        .bind(serde_json::to_string(ids).map_err(unwritable)?)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     tx.weight += ids.len();
     Ok(())
 }
 
+const CACHE_PUT: &str = "INSERT INTO cache (key, value, expires_at) VALUES (?, ?, ?)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
+
 /// Writes a value to the durable cache.
 pub(super) async fn cache_put(tx: &mut Tx<'_>, key: &str, value: &str, ttl: Duration) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO cache (key, value, expires_at) VALUES (?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
-    )
-    .bind(key)
-    .bind(value)
-    .bind(tx.now.plus(ttl).0)
-    .execute(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    sqlx::query(CACHE_PUT)
+        .bind(key)
+        .bind(value)
+        .bind(tx.now.plus(ttl).0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     tx.weight += 1;
     Ok(())
 }

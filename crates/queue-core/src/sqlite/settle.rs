@@ -171,6 +171,9 @@ macro_rules! known {
     };
 }
 
+const KNOWN_TO_END: &str = known!(ending_columns);
+const KNOWN: &str = known!(job_columns);
+
 async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
     let asked = serde_json::json!({
         "ids": settlements.iter().map(|settlement| settlement.token.job).collect::<Vec<_>>(),
@@ -179,7 +182,7 @@ async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
     });
     // Most batches only end jobs, and for that little of their rows is needed.
     let only_ends = settlements.iter().all(|settlement| settlement.verdict.is_terminal());
-    let statement = if only_ends { known!(ending_columns) } else { known!(job_columns) };
+    let statement = if only_ends { KNOWN_TO_END } else { KNOWN };
     let rows =
         sqlx::query(statement).bind(asked.to_string()).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     let mut known = Known { held: HashMap::new(), lanes: BTreeMap::new(), taken: HashMap::new() };

@@ -22,6 +22,10 @@ pub(super) struct Foreign {
     data_version: i64,
 }
 
+const DATA_VERSION: &str = "PRAGMA data_version";
+
+const EPOCH: &str = "SELECT epoch FROM tally";
+
 impl Foreign {
     pub(super) fn new(conn: SqliteConnection) -> Self {
         Self { conn, data_version: 0 }
@@ -30,12 +34,11 @@ impl Foreign {
     /// The epoch, if anything was committed since the last look.
     async fn look(&mut self) -> Result<Option<Epoch>> {
         let data_version: i64 =
-            sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.conn).await.map_err(failed)?;
+            sqlx::query_scalar(DATA_VERSION).fetch_one(&mut self.conn).await.map_err(failed)?;
         if data_version == self.data_version {
             return Ok(None);
         }
-        let epoch: i64 =
-            sqlx::query_scalar("SELECT epoch FROM tally").fetch_one(&mut self.conn).await.map_err(failed)?;
+        let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut self.conn).await.map_err(failed)?;
         // Only now: whoever is dropped between the two reads has not noticed anything.
         self.data_version = data_version;
         Ok(Some(Epoch(epoch.cast_unsigned())))

@@ -67,28 +67,33 @@ impl Inner {
     }
 }
 
+const EXPIRE_SOON: &str =
+    "UPDATE workers SET expires_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND expires_at > ?2";
+
+const KNOWN: &str = "SELECT id FROM workers WHERE id IN (SELECT value FROM json_each(?1))";
+
 /// Lets dead processes expire after the aftermath; returns those that the store knows.
 async fn expire_soon(tx: &mut Tx<'_>, ids: String) -> Result<Vec<String>> {
-    let changed = sqlx::query(
-        "UPDATE workers SET expires_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND expires_at > ?2",
-    )
-    .bind(&ids)
-    .bind(tx.now.plus(AFTERMATH).0)
-    .execute(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
-    tx.weight += usize::try_from(changed.rows_affected()).unwrap_or(0);
-    let rows = sqlx::query("SELECT id FROM workers WHERE id IN (SELECT value FROM json_each(?1))")
+    let changed = sqlx::query(EXPIRE_SOON)
         .bind(&ids)
-        .fetch_all(&mut *tx.conn)
+        .bind(tx.now.plus(AFTERMATH).0)
+        .execute(&mut *tx.conn)
         .await
         .map_err(failed)?;
+    tx.weight += usize::try_from(changed.rows_affected()).unwrap_or(0);
+    let rows = sqlx::query(KNOWN).bind(&ids).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     Ok(rows::texts(&rows))
 }
 
+const HAS_EXPIRED: &str = "SELECT 1 FROM workers WHERE id = ? AND expires_at <= ?";
+
+const JOIN: &str =
+    "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
+
 /// Introduces a process.
 pub(super) async fn join(tx: &mut Tx<'_>, worker: &WorkerInfo, ttl: Duration) -> Result<()> {
-    let expired = sqlx::query("SELECT 1 FROM workers WHERE id = ? AND expires_at <= ?")
+    let expired = sqlx::query(HAS_EXPIRED)
         .bind(worker.id.as_str())
         .bind(tx.now.0)
         .fetch_optional(&mut *tx.conn)
@@ -97,33 +102,28 @@ pub(super) async fn join(tx: &mut Tx<'_>, worker: &WorkerInfo, ttl: Duration) ->
     if expired.is_some() {
         orphan(tx, &worker.id).await?;
     }
-    sqlx::query(
-        "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
-    )
-    .bind(worker.id.as_str())
-    .bind(&worker.host)
-    .bind(i64::from(worker.pid))
-    .bind(&worker.version)
-    .bind(worker.store.as_ref().map(|store| store.0.as_str()))
-    .bind(tx.now.0)
-    .bind(tx.now.plus(ttl).0)
-    .execute(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    sqlx::query(JOIN)
+        .bind(worker.id.as_str())
+        .bind(&worker.host)
+        .bind(i64::from(worker.pid))
+        .bind(&worker.version)
+        .bind(worker.store.as_ref().map(|store| store.0.as_str()))
+        .bind(tx.now.0)
+        .bind(tx.now.plus(ttl).0)
+        .execute(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
     tx.weight += 1;
     Ok(())
 }
 
+const BEAT: &str = "SELECT expires_at, (SELECT count(*) FROM jobs WHERE worker_id = ?1 AND state = 'in_progress') FROM workers WHERE id = ?1";
+
+const RENEW: &str = "UPDATE workers SET expires_at = ? WHERE id = ?";
+
 /// Keeps a process alive. One that has expired starts afresh: its leases are over, whoever has them now.
 pub(super) async fn heartbeat(tx: &mut Tx<'_>, worker: &WorkerId, ttl: Duration) -> Result<Heartbeat> {
-    let row = sqlx::query(
-        "SELECT expires_at, (SELECT count(*) FROM jobs WHERE worker_id = ?1 AND state = 'in_progress') FROM workers WHERE id = ?1",
-    )
-    .bind(worker.as_str())
-    .fetch_optional(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let row = sqlx::query(BEAT).bind(worker.as_str()).fetch_optional(&mut *tx.conn).await.map_err(failed)?;
     let Some(row) = row else {
         let message = format!("worker process {worker} is not known to the queue; it must join first");
         return Err(QueueError::new(ErrorKind::NotFound, message));
@@ -136,7 +136,7 @@ pub(super) async fn heartbeat(tx: &mut Tx<'_>, worker: &WorkerId, ttl: Duration)
         orphan(tx, worker).await?;
         held = 0;
     }
-    sqlx::query("UPDATE workers SET expires_at = ? WHERE id = ?")
+    sqlx::query(RENEW)
         .bind(tx.now.plus(ttl).0)
         .bind(worker.as_str())
         .execute(&mut *tx.conn)
@@ -146,39 +146,39 @@ pub(super) async fn heartbeat(tx: &mut Tx<'_>, worker: &WorkerId, ttl: Duration)
     Ok(Heartbeat { held: held.max(0).unsigned_abs(), was_expired })
 }
 
+const ORPHAN_JOBS: &str = "UPDATE jobs SET worker_id = ?2, lease_token = lease_token + 1 WHERE worker_id = ?1 AND state = 'in_progress'";
+
+const ORPHAN_WORKER: &str = "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at)
+             SELECT ?2, host, pid, version, store, started_at, expires_at FROM workers WHERE id = ?1";
+
 /// Hands the jobs of an expired process to a row that stays expired, for the next sweep to find. Their tokens end now
 /// (INV-FENCE).
 async fn orphan(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<()> {
     let name = format!("{worker}{EXPIRED}{}", tx.now.0);
-    let moved = sqlx::query("UPDATE jobs SET worker_id = ?2, lease_token = lease_token + 1 WHERE worker_id = ?1 AND state = 'in_progress'")
+    let moved = sqlx::query(ORPHAN_JOBS)
         .bind(worker.as_str())
         .bind(&name)
         .execute(&mut *tx.conn)
         .await
         .map_err(failed)?;
     if moved.rows_affected() > 0 {
-        sqlx::query(
-            "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at)
-             SELECT ?2, host, pid, version, store, started_at, expires_at FROM workers WHERE id = ?1",
-        )
-        .bind(worker.as_str())
-        .bind(&name)
-        .execute(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
+        sqlx::query(ORPHAN_WORKER)
+            .bind(worker.as_str())
+            .bind(&name)
+            .execute(&mut *tx.conn)
+            .await
+            .map_err(failed)?;
         tx.wake = true;
     }
     Ok(())
 }
 
+const FORGET: &str = "DELETE FROM workers WHERE id = ?";
+
 /// A process says good-bye.
 pub(super) async fn leave(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<()> {
     release_all(tx, worker, &[]).await?;
-    sqlx::query("DELETE FROM workers WHERE id = ?")
-        .bind(worker.as_str())
-        .execute(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
+    sqlx::query(FORGET).bind(worker.as_str()).execute(&mut *tx.conn).await.map_err(failed)?;
     tx.weight += 1;
     tx.wake = true;
     Ok(())
@@ -199,21 +199,21 @@ pub(super) async fn release_all(tx: &mut Tx<'_>, worker: &WorkerId, held: &[Leas
     Ok(released)
 }
 
+const STORE_OF: &str = "SELECT store FROM workers WHERE id = ?";
+
+const ENDED: &str = "SELECT id FROM workers WHERE expires_at <= ?";
+
 /// Ends the leases of processes that have expired, charging each job a loss. A compare-and-set on the expiry by
 /// construction: it runs inside the transaction that reads it (INV-NO-LOSS). Jobs that end thereby are published in
 /// the store of `sweeper`: it is there to do it.
 pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) -> Result<()> {
-    let store = sqlx::query_scalar("SELECT store FROM workers WHERE id = ?")
+    let store = sqlx::query_scalar(STORE_OF)
         .bind(sweeper.as_str())
         .fetch_optional(&mut *tx.conn)
         .await
         .map_err(failed)?;
     let store: Option<String> = store.flatten();
-    let expired = sqlx::query("SELECT id FROM workers WHERE expires_at <= ?")
-        .bind(tx.now.0)
-        .fetch_all(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
+    let expired = sqlx::query(ENDED).bind(tx.now.0).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     for worker in rows::texts(&expired) {
         let mut changes = Changes::default();
         for mut row in held_by(tx, &worker).await? {
@@ -229,26 +229,20 @@ pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) 
             changes.apply(row, if last { JobEvent::LoseLast } else { JobEvent::Lose }, tx.now)?;
         }
         changes.write(tx).await?;
-        sqlx::query("DELETE FROM workers WHERE id = ?")
-            .bind(&worker)
-            .execute(&mut *tx.conn)
-            .await
-            .map_err(failed)?;
+        sqlx::query(FORGET).bind(&worker).execute(&mut *tx.conn).await.map_err(failed)?;
         tx.weight += 1;
         tx.wake = true;
     }
     Ok(())
 }
 
+const HELD_BY: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM jobs j WHERE j.worker_id = ? AND j.state = 'in_progress' ORDER BY j.id"
+);
+
 async fn held_by(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<rows::JobRow>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        job_columns!(),
-        " FROM jobs j WHERE j.worker_id = ? AND j.state = 'in_progress' ORDER BY j.id"
-    ))
-    .bind(worker)
-    .fetch_all(&mut *tx.conn)
-    .await
-    .map_err(failed)?;
+    let rows = sqlx::query(HELD_BY).bind(worker).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     rows::read(&rows)
 }
