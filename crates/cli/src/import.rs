@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
 use longhaul_limiter::Clock;
 use longhaul_pipeline::{Record, RecordError};
 use longhaul_queue_core::{
@@ -38,6 +40,10 @@ use crate::signals::Signals;
 
 /// How often an import that takes long says where it is.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
+
+/// So many batches are on their way into the queue at a time: those that wait share a commit, and where a file goes
+/// round many hosts each commit writes a page for almost every one of them.
+const ON_THE_WAY: usize = 16;
 
 /// What is imported and how.
 #[derive(Debug)]
@@ -152,12 +158,43 @@ impl Importer<'_> {
         enqueue: bool,
     ) -> Result<Option<Exit>> {
         let mut said = self.clock.monotonic();
+        let (queue, admin) = (Arc::clone(&self.queue), Arc::clone(&self.admin));
+        let mut on_the_way = FuturesOrdered::new();
+        // Whatever ends it, what is on the way is awaited: the report says what is in.
+        let (mut ended, mut exit, mut failed) = (false, None, None);
         loop {
-            let batch = tokio::select! {
-                batch = reading.next() => batch?,
-                exit = next_signal(&mut self.signals) => return Ok(Some(exit)),
+            let reads = !ended && exit.is_none();
+            if !reads && on_the_way.is_empty() {
+                return failed.map_or(Ok(exit), Err);
+            }
+            let (batch, answers) = tokio::select! {
+                biased;
+                signal = next_signal(&mut self.signals), if exit.is_none() => {
+                    exit = Some(signal);
+                    continue;
+                }
+                Some(done) = on_the_way.next() => match done {
+                    Ok(done) => done,
+                    Err(error) => {
+                        ended = true;
+                        failed.get_or_insert(error);
+                        continue;
+                    }
+                },
+                batch = reading.next(), if reads && on_the_way.len() < ON_THE_WAY => {
+                    match batch {
+                        Ok(Some(batch)) => {
+                            on_the_way.push_back(put_in(&*queue, &*admin, batch, enqueue, report.unit));
+                        }
+                        Ok(None) => ended = true,
+                        Err(error) => {
+                            ended = true;
+                            failed.get_or_insert(error);
+                        }
+                    }
+                    continue;
+                }
             };
-            let Some(batch) = batch else { return Ok(None) };
             report.lines += batch.lines;
             report.blank += batch.blank;
             report.limit_reached |= batch.limit_reached;
@@ -165,9 +202,7 @@ impl Importer<'_> {
             for rejected in &batch.rejected {
                 rejects.add(rejected, self.console)?;
             }
-            if enqueue {
-                self.enqueue(&batch, report).await?;
-            }
+            report.count(&batch, &answers);
             if self.clock.monotonic().saturating_sub(said) >= NEWS_EVERY {
                 said = self.clock.monotonic();
                 let what = if enqueue { "imported" } else { "checked" };
@@ -180,28 +215,25 @@ impl Importer<'_> {
             }
         }
     }
+}
 
-    async fn enqueue(&self, batch: &Batch, report: &mut ImportReport) -> Result<()> {
-        let place = || format!("{}: up to {} {}", batch.source, report.unit.one(), count(batch.last_line));
-        let mut answers = Vec::new();
-        if !batch.jobs.is_empty() {
-            answers = self.queue.enqueue(&batch.jobs).await.with_context(place)?;
-        }
-        if !batch.adopted.is_empty() {
-            answers = self.admin.adopt(&batch.adopted).await.with_context(place)?;
-            let states = report.states.get_or_insert_default();
-            for (job, answer) in batch.adopted.iter().zip(&answers) {
-                *states.get_mut(job.state.adopted()) += u64::from(matches!(answer, Enqueued::New(_)));
-            }
-        }
-        for answer in answers {
-            match answer {
-                Enqueued::New(_) => report.added += 1,
-                Enqueued::Duplicate(_) => report.duplicates += 1,
-            }
-        }
-        Ok(())
+/// Enqueues or adopts a batch, unless it is only looked at. Carried out whole or not at all.
+async fn put_in(
+    queue: &dyn WorkQueue,
+    admin: &dyn QueueAdmin,
+    batch: Batch,
+    enqueue: bool,
+    unit: Unit,
+) -> Result<(Batch, Vec<Enqueued>)> {
+    let place = || format!("{}: up to {} {}", batch.source, unit.one(), count(batch.last_line));
+    let mut answers = Vec::new();
+    if enqueue && !batch.jobs.is_empty() {
+        answers = queue.enqueue(&batch.jobs).await.with_context(place)?;
     }
+    if enqueue && !batch.adopted.is_empty() {
+        answers = admin.adopt(&batch.adopted).await.with_context(place)?;
+    }
+    Ok((batch, answers))
 }
 
 async fn next_signal(signals: &mut Option<&mut Signals>) -> Exit {
@@ -239,6 +271,20 @@ pub(crate) fn with_in_front(object: &str, fields: Map<String, Value>) -> String 
 }
 
 impl ImportReport {
+    /// Counts what became of a batch.
+    fn count(&mut self, batch: &Batch, answers: &[Enqueued]) {
+        for (job, answer) in batch.adopted.iter().zip(answers) {
+            let states = self.states.get_or_insert_default();
+            *states.get_mut(job.state.adopted()) += u64::from(matches!(answer, Enqueued::New(_)));
+        }
+        for answer in answers {
+            match answer {
+                Enqueued::New(_) => self.added += 1,
+                Enqueued::Duplicate(_) => self.duplicates += 1,
+            }
+        }
+    }
+
     /// The new ones by state, if they came in several.
     fn by_state(&self) -> String {
         let Some(states) = self.states.filter(|_| self.added > 0) else { return String::new() };

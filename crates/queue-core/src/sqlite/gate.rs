@@ -57,6 +57,20 @@ impl Gate {
         Arc::strong_count(&self.file) - 1
     }
 
+    /// Whether somebody else holds the lock at the moment.
+    pub(super) fn is_taken_by_others(&self) -> bool {
+        let waiter = lock(&self.waiter);
+        !waiter.is_there
+            && match self.file.try_lock() {
+                Ok(()) => {
+                    drop(Held(Arc::clone(&self.file)));
+                    false
+                }
+                Err(TryLockError::WouldBlock) => true,
+                Err(TryLockError::Error(_)) => false,
+            }
+    }
+
     /// Takes the lock. `waited` is called after each `tick` of waiting; what it returns ends the wait.
     ///
     /// Cancel-safe: if the future is dropped the lock is not held.

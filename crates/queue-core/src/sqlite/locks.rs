@@ -75,6 +75,11 @@ impl Locks {
         Ok(Self { turn, writer, tick, wait: Mutex::default(), held: Mutex::default(), folder })
     }
 
+    /// Whether another process waits for its turn, while this one writes.
+    pub(super) fn others_wait(&self) -> bool {
+        self.turn.is_taken_by_others()
+    }
+
     /// Waits for this process' turn to write.
     ///
     /// # Errors

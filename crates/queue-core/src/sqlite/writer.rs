@@ -9,6 +9,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,8 +20,12 @@ use super::open::{Inner, located};
 use super::tx::Tx;
 use crate::{Epoch, ErrorKind, QueueError, Result};
 
-/// At most so many calls in one transaction: it holds the other processes up.
+/// At most so many calls in one transaction.
 const GROUP_MAX: usize = 64;
+/// A transaction takes no further call after so long,
+const GROUP_TIME: Duration = Duration::from_millis(250);
+/// or, if another process waits for its turn, after so long.
+const GROUP_TIME_OF_TURN: Duration = Duration::from_millis(5);
 /// Calls that may wait for the writer before callers are held back.
 const WAITING_MAX: usize = 1024;
 /// After so many written rows the log is copied back into the database.
@@ -145,12 +150,20 @@ async fn write(
     written: watch::Sender<usize>,
 ) {
     let mut group: Vec<Box<dyn Call>> = Vec::new();
-    while queue.recv_many(&mut group, GROUP_MAX).await > 0 {
+    loop {
+        while group.len() < GROUP_MAX
+            && let Ok(call) = queue.try_recv()
+        {
+            group.push(call);
+        }
+        if group.is_empty() && queue.recv_many(&mut group, GROUP_MAX).await == 0 {
+            break;
+        }
         // Stable: within an urgency the order of arrival stays.
         group.sort_by_key(|call| call.urgency() != Urgency::First);
         match commit(&mut conn, &anchor, &locks, &epoch, &written, &mut group).await {
-            Ok(()) => {
-                for call in group.drain(..) {
+            Ok(carried_out) => {
+                for call in group.drain(..carried_out) {
                     call.answer(Ok(()));
                 }
             }
@@ -168,7 +181,7 @@ async fn write(
                 for mut call in group.drain(..) {
                     let alone = std::slice::from_mut(&mut call);
                     let committed = commit(&mut conn, &anchor, &locks, &epoch, &written, alone).await;
-                    call.answer(committed);
+                    call.answer(committed.map(|_| ()));
                 }
             }
         }
@@ -188,7 +201,7 @@ async fn empty_log(conn: &mut SqliteConnection, locks: &Locks) {
     }
 }
 
-/// Carries a group out in one transaction.
+/// Carries a group out in one transaction, as far as its time goes. Returns how many calls that were.
 async fn commit(
     conn: &mut SqliteConnection,
     anchor: &Anchor,
@@ -196,9 +209,9 @@ async fn commit(
     epoch: &watch::Sender<u64>,
     written: &watch::Sender<usize>,
     group: &mut [Box<dyn Call>],
-) -> Result<()> {
+) -> Result<usize> {
     let _turn = locks.write_turn().await?;
-    let (reached, weight) = match carry_out(conn, anchor, group).await {
+    let (carried_out, reached, weight) = match carry_out(conn, anchor, locks, group).await {
         Ok(done) => done,
         Err(error) => {
             // SQLite has rolled back by itself after some errors (a full disk), and then says that there is nothing to.
@@ -210,7 +223,7 @@ async fn commit(
     if weight > 0 {
         written.send_modify(|total| *total = total.wrapping_add(weight));
     }
-    Ok(())
+    Ok(carried_out)
 }
 
 /// Wakes whoever waits for an epoch before this one.
@@ -225,14 +238,22 @@ pub(super) fn noticed(epoch: &watch::Sender<u64>, reached: Epoch) {
 async fn carry_out(
     conn: &mut SqliteConnection,
     anchor: &Anchor,
+    locks: &Locks,
     group: &mut [Box<dyn Call>],
-) -> Result<(Epoch, usize)> {
+) -> Result<(usize, Epoch, usize)> {
+    let began = anchor.clock().monotonic();
     let mut tx = Tx::begin(conn, anchor.now()).await?;
+    let mut carried_out = 0;
     for call in group {
         call.carry_out(&mut tx).await?;
+        carried_out += 1;
+        let spent = anchor.clock().monotonic().saturating_sub(began);
+        if spent >= GROUP_TIME || (spent >= GROUP_TIME_OF_TURN && locks.others_wait()) {
+            break;
+        }
     }
     tx.commit().await?;
-    Ok((tx.epoch(), tx.weight))
+    Ok((carried_out, tx.epoch(), tx.weight))
 }
 
 /// Copies the log back into the database now and then, off the path of the replies.
