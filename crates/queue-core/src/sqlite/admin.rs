@@ -324,3 +324,18 @@ async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result
     tx.weight += ids.len();
     Ok(ids.len() as u64)
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![BY_KEY, SLIM, FORGET];
+
+/// The texts that are put together, in each of their shapes.
+#[cfg(test)]
+pub(super) fn built() -> Vec<(&'static str, QueryBuilder<Sqlite>)> {
+    let lane = Lane::new("h1.example").ok();
+    let narrow = JobFilter { lane, reason: Some("gone".to_owned()), ..JobFilter::default() };
+    vec![
+        ("failed_ones", failed_ones(&JobFilter::default(), 0, 10)),
+        ("failed_ones, of a lane and a reason", failed_ones(&narrow, 0, 10)),
+    ]
+}

@@ -280,3 +280,8 @@ pub(super) async fn slots_taken(tx: &mut Tx<'_>, lane: &str, without: i64) -> Re
         sqlx::query(SLOTS_TAKEN).bind(lane).bind(without).fetch_one(&mut *tx.conn).await.map_err(failed)?;
     Ok(u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX))
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![LOAD, STORE, LOWER_TURNS, REOPEN_LANE, REOPEN_TURNS, SLOTS_TAKEN];

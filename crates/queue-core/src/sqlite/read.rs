@@ -296,3 +296,22 @@ pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
     rows.sort_by(|one, next| (one.started_at, one.id.as_str()).cmp(&(next.started_at, next.id.as_str())));
     Ok(rows)
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![STATS, CACHE_GET, GET, HISTORY, UNPUBLISHED, EXPLAIN, LANES, WORKERS];
+
+/// The texts that are put together, in each of their shapes.
+#[cfg(test)]
+pub(super) fn built() -> Vec<(&'static str, QueryBuilder<Sqlite>)> {
+    let page = JobPage { after: Some(JobId(1)), limit: 10 };
+    let of = |state| JobFilter { state: Some(state), ..JobFilter::default() };
+    let lane = Lane::new("h1.example").ok();
+    vec![
+        ("listed", listed(&JobFilter::default(), page)),
+        ("listed, in error", listed(&of(JobState::Error), page)),
+        ("listed, done", listed(&of(JobState::Done), page)),
+        ("listed, of a lane", listed(&JobFilter { lane, ..JobFilter::default() }, page)),
+    ]
+}

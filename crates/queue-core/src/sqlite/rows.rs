@@ -410,3 +410,8 @@ pub(super) fn corrupt<E: std::error::Error + Send + Sync + 'static>(
 pub(super) fn texts(rows: &[SqliteRow]) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![ENDED, ROWS, FOLLOWS, LOAD, CHECKPOINT, PUBLISHED, CACHE_PUT];

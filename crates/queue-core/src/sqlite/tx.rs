@@ -131,3 +131,7 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![TALLY, BEGIN, FINISH];

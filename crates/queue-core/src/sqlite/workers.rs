@@ -246,3 +246,20 @@ async fn held_by(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<rows::JobRow>> {
     rows.sort_unstable_by_key(|row| row.id);
     Ok(rows)
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![
+    EXPIRE_SOON,
+    KNOWN,
+    HAS_EXPIRED,
+    JOIN,
+    BEAT,
+    RENEW,
+    ORPHAN_JOBS,
+    ORPHAN_WORKER,
+    FORGET,
+    STORE_OF,
+    ENDED,
+    HELD_BY
+];
