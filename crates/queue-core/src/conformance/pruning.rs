@@ -119,7 +119,7 @@ pub(super) async fn each_state_has_its_own_retention(store: &TestStore) {
 
 pub(super) async fn age_counts_from_the_end_to_the_millisecond(store: &TestStore) {
     end(store, &["a"], |_| done()).await;
-    store.advance(DAY - Duration::from_millis(2));
+    store.advance(Duration::from_millis(86_400_000 - 2));
     assert_eq!(prune(store, JobState::Done, DAY).await, 0);
     store.advance(Duration::from_millis(2));
     assert_eq!(prune(store, JobState::Done, DAY).await, 1);
