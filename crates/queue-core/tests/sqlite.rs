@@ -332,3 +332,23 @@ async fn pruning_is_many_short_transactions_and_others_write_in_between() {
     assert_eq!(queue.prune(JobState::Done, Duration::ZERO).await.unwrap(), 1_000 - before);
     assert_eq!(slim().await, 1_000);
 }
+
+/// A run meets more hosts than it remembers: values that have expired go, a few with each that is written.
+#[tokio::test]
+async fn inv_bounded_expired_values_leave_the_cache() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    for host in 0..20 {
+        queue.cache_put(&format!("robots:h{host}.example"), "Disallow: /", TTL).await.unwrap();
+    }
+    fixture.clock.advance(TTL);
+    let rows = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM cache").fetch_one(&mut fixture.raw().await).await.unwrap()
+    };
+    assert_eq!(rows().await, 20);
+    for host in 20..23 {
+        queue.cache_put(&format!("robots:h{host}.example"), "Disallow: /", TTL).await.unwrap();
+    }
+    assert_eq!(rows().await, 3);
+    assert!(queue.cache_get("robots:h22.example").await.unwrap().is_some());
+}
