@@ -405,6 +405,7 @@ cases! {
     lanes {
         lanes_are_listed_by_name_a_page_at_a_time,
         pages_end,
+        inv_bounded_a_lanes_queued_jobs_are_counted_up_to_1_001,
         each_lane_is_listed_once_whatever_is_known_of_it,
         work_without_a_host_is_in_no_lane,
         inv_bounded_a_lane_that_has_served_its_last_is_forgotten,
@@ -425,7 +426,7 @@ cases! {
         stats_tell_ready_from_delayed,
         stats_say_when_something_could_be_leased,
         stats_count_live_processes,
-        inv_bounded_counts_that_are_not_kept_end_at_10_001,
+        inv_bounded_ready_and_delayed_are_counted_up_to_10_001,
     }
     concurrency {
         inv_fence_no_job_is_given_twice,
@@ -446,6 +447,8 @@ cases! {
         inv_no_loss_a_dropped_lease_strands_nothing,
         inv_fence_a_dropped_settlement_may_be_repeated,
         inv_idempotent_a_dropped_enqueue_may_be_repeated,
+        inv_cap_a_dropped_admission_takes_no_second_slot,
+        inv_idempotent_a_dropped_pruning_may_be_repeated,
         a_dropped_wait_leaves_others_waiting,
     }
     durability {

@@ -53,6 +53,16 @@ pub(super) async fn pages_end(store: &TestStore) {
     assert_eq!(hosts(&page(store, Some("a.exampl"), 10).await), [HOST]);
 }
 
+/// A page has many lanes, and each may have a million jobs.
+pub(super) async fn inv_bounded_a_lanes_queued_jobs_are_counted_up_to_1_001(store: &TestStore) {
+    for (add, shown) in [(999, 999), (1, 1_000), (1, 1_001), (500, 1_001)] {
+        let before = store.counts().await.queued;
+        let names: Vec<String> = (0..add).map(|number| format!("{before}/{number}")).collect();
+        store.enqueue(HOST, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert_eq!(store.lane_row(HOST).await.unwrap().queued, shown);
+    }
+}
+
 /// A lane is known from up to three sides: what is queued, what is in flight, what is remembered.
 pub(super) async fn each_lane_is_listed_once_whatever_is_known_of_it(store: &TestStore) {
     let worker = store.join("w").await;

@@ -13,8 +13,10 @@ use crate::{
     LanePage, LaneRow, Place, QueueError, QueueStats, Result, StoreId, Timestamp, WorkerId, WorkerRow,
 };
 
-/// Up to where ready, delayed and a lane's queued jobs are counted.
+/// Up to where ready and delayed jobs are counted.
 const COUNT_MAX: i64 = 10_001;
+/// Up to where a lane's queued jobs are counted: a page has many lanes.
+const LANE_COUNT_MAX: i64 = 1_001;
 
 /// Everything an operator sees of a job. A macro, since statements are literals.
 macro_rules! record {
@@ -251,7 +253,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
     let rows = sqlx::query(LANES)
         .bind(page.after.as_ref().map_or("", |lane| lane.as_str()))
         .bind(limit(page.limit))
-        .bind(COUNT_MAX)
+        .bind(LANE_COUNT_MAX)
         .fetch_all(&inner.readers)
         .await
         .map_err(failed)?;
