@@ -146,7 +146,8 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     /// Why a job is not running now, as a process with these rules would see it. `NotFound` if there is none.
     async fn explain(&self, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation>;
 
-    /// Jobs in error become queued with fresh attempts, losses and throttles; returns how many, at most `limit`.
+    /// Jobs in error become queued with fresh attempts, losses and throttles; returns how many, at most `limit`. Pruned
+    /// ones have nothing left to run: they stay as they are, and are not counted.
     async fn retry_failed(&self, filter: &JobFilter, limit: usize) -> Result<u64>;
 
     /// Accepts jobs of another system in the states that they have there, all in one commit. Whoever is there already is
@@ -157,7 +158,8 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     /// it came in as the reason.
     async fn adopt(&self, jobs: &[AdoptedJob]) -> Result<Vec<Enqueued>>;
 
-    /// Ended jobs become queued with fresh counts; returns how many of them there were.
+    /// Ended jobs become queued with fresh counts; returns how many of them there were. Pruned ones have nothing left to
+    /// run: they stay as they are, and are not counted.
     async fn requeue(&self, ids: &[ArtifactId]) -> Result<u64>;
 
     /// Queued and held jobs become skipped with the reason `cancelled`; a holder loses its lease.
@@ -182,8 +184,14 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     /// Releases whatever `worker` holds beyond `held`, charging nothing; returns how many.
     async fn reconcile(&self, worker: &WorkerId, held: &[LeaseToken]) -> Result<u64>;
 
-    /// Slims the rows of jobs that ended in `state` at least `older_than` ago: payload, checkpoint, outcome and
-    /// history go, the row and its key stay (INV-IDEMPOTENT). Unpublished ones are left. Returns how many.
+    /// Slims the rows of jobs that ended in `state` at least `older_than` ago, oldest first: payload, checkpoint, outcome,
+    /// last error and history go. Number, key, state, reason, counts, path and digest stay, so that the artifact remains
+    /// known (INV-IDEMPOTENT) and its name taken. Unpublished ones are left. Returns how many.
+    ///
+    /// For good: a slim job cannot run again, neither by `retry_failed` nor by `requeue`, and [`JobRecord::slim`] says so.
+    ///
+    /// In many short transactions: others get their turn in between. A call that is dropped or fails has slimmed some,
+    /// and repeating it goes on with the others.
     async fn prune(&self, state: JobState, older_than: Duration) -> Result<u64>;
 
     /// Verifies counts, leases and turns against each other, and mends what it finds if `repair`.

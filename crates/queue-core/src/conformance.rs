@@ -59,17 +59,20 @@ mod cancelling;
 mod concurrency;
 mod cooldowns;
 mod counting;
+mod deferring;
 #[cfg(feature = "sqlite")]
 mod docstokg;
 mod durability;
 mod enqueuing;
 mod explaining;
 mod fairness;
+mod lanes;
 mod leasing;
 mod losses;
 mod operating;
 mod paces;
 mod pauses;
+mod pruning;
 mod publishing;
 mod reopening;
 mod replies;
@@ -305,11 +308,18 @@ cases! {
     retrying {
         a_retry_waits_as_long_as_it_was_told,
         a_retry_may_go_elsewhere,
-        deferring_keeps_the_age,
-        deferring_for_a_while_waits,
         releasing_keeps_age_and_place,
         a_checkpoint_is_what_the_next_try_knows,
         what_comes_back_wakes_a_lane_that_was_put_off,
+    }
+    deferring {
+        deferring_keeps_the_age,
+        deferring_for_a_while_waits,
+        inv_attempts_deferring_charges_nothing_however_often,
+        deferring_frees_the_slot_that_was_held,
+        a_deferred_job_waits_for_its_new_lane,
+        deferring_into_another_role_or_to_nobody,
+        deferring_leaves_no_turn_behind,
     }
     replies {
         inv_fence_repeating_a_settlement_is_answered_the_same,
@@ -374,15 +384,34 @@ cases! {
         cancelling_takes_queued_and_held_jobs,
         inv_final_cancelling_leaves_what_has_ended,
         reconciling_releases_what_the_process_does_not_know_of,
-        inv_idempotent_pruning_slims_and_keeps_the_key,
-        pruning_touches_only_what_has_ended,
         listing_pages_by_number_and_filters,
-        lanes_are_listed_by_name_a_page_at_a_time,
         the_cache_keeps_values_for_their_time,
         a_check_of_a_sound_store_mends_nothing,
         retry_failed_with_another_state_means_nothing,
         inv_fence_cancelling_takes_no_number,
+    }
+    pruning {
+        inv_idempotent_pruning_slims_and_keeps_the_key,
+        pruning_touches_only_what_has_ended,
         what_had_an_empty_payload_is_pruned_as_well,
+        each_state_has_its_own_retention,
+        age_counts_from_the_end_to_the_millisecond,
+        one_call_prunes_all_that_are_old,
+        inv_final_a_slim_job_never_runs_again,
+        a_slim_jobs_path_stays_taken,
+        a_job_that_ran_again_is_as_old_as_its_last_end,
+        inv_fence_a_settlement_is_answered_the_same_after_pruning,
+    }
+    lanes {
+        lanes_are_listed_by_name_a_page_at_a_time,
+        pages_end,
+        inv_bounded_a_lanes_queued_jobs_are_counted_up_to_1_001,
+        each_lane_is_listed_once_whatever_is_known_of_it,
+        work_without_a_host_is_in_no_lane,
+        inv_bounded_a_lane_that_has_served_its_last_is_forgotten,
+        a_row_says_when_its_lane_may_give_next,
+        a_full_lane_opens_by_an_event_alone,
+        a_row_forgets_what_is_over,
     }
     explaining {
         explains_the_stages_of_a_life,
@@ -397,7 +426,7 @@ cases! {
         stats_tell_ready_from_delayed,
         stats_say_when_something_could_be_leased,
         stats_count_live_processes,
-        inv_bounded_counts_that_are_not_kept_end_at_10_001,
+        inv_bounded_ready_and_delayed_are_counted_up_to_10_001,
     }
     concurrency {
         inv_fence_no_job_is_given_twice,
@@ -418,6 +447,8 @@ cases! {
         inv_no_loss_a_dropped_lease_strands_nothing,
         inv_fence_a_dropped_settlement_may_be_repeated,
         inv_idempotent_a_dropped_enqueue_may_be_repeated,
+        inv_cap_a_dropped_admission_takes_no_second_slot,
+        inv_idempotent_a_dropped_pruning_may_be_repeated,
         a_dropped_wait_leaves_others_waiting,
     }
     durability {

@@ -18,7 +18,7 @@ pub enum ErrorKind {
     /// Somebody else holds the store; try again.
     Busy,
     /// The store cannot be reached or written at the moment: a full disk, a read-only file, a lost connection.
-    /// Nothing was done, and trying again is right.
+    /// Nothing was done, or it was and the reply was lost: trying again is right.
     Unavailable,
     /// The store's contents contradict themselves.
     Corrupt,
@@ -28,7 +28,7 @@ pub enum ErrorKind {
     Unsupported,
 }
 
-/// Why a call to a queue could not be carried out. A call that failed has changed nothing.
+/// Why a call to a queue could not be carried out. A call that failed has changed nothing, unless its reply was lost.
 #[derive(Debug, thiserror::Error)]
 pub struct QueueError {
     kind: ErrorKind,

@@ -192,6 +192,8 @@ pub struct JobRecord {
     pub sha256: Option<String>,
     /// Whether what the settlement recorded was published, or never has to be: the process that ended it has no store.
     pub published: bool,
+    /// Whether it was pruned: payload, checkpoint, outcome, last error and history are gone, and it cannot run again.
+    pub slim: bool,
     /// When it was enqueued.
     pub created_at: Timestamp,
     /// When its row last changed.

@@ -62,7 +62,7 @@ pub struct LaneClosure {
 pub struct LaneRow {
     /// The host key.
     pub lane: Lane,
-    /// Queued jobs; exact up to 10,000, then 10,001.
+    /// Queued jobs; exact up to 1,000, then 1,001.
     pub queued: u64,
     /// Slots taken by live leases.
     pub in_flight: u32,

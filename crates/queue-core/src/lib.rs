@@ -5,6 +5,7 @@
 //! - [`MemoryQueue`] is the reference model: obviously right, and real enough to embed.
 //! - `SqliteQueue` (feature `sqlite`, default) is the embedded store.
 //! - `DocsToKgQueue` (feature `sqlite`) reads the queue file of DocsToKG, whose jobs [`QueueAdmin::adopt`] takes over.
+//! - `FlakyQueue` (feature `fakes`) stands before any of them and loses calls and replies by a plan.
 //! - `conformance` (feature) is the suite that every backend must pass; write your own backend against it.
 //!
 //! Without features this crate knows no SQL and no runtime, and it never reads a clock itself: a store is given
@@ -14,6 +15,8 @@ mod admin;
 #[cfg(feature = "sqlite")]
 mod docstokg;
 mod error;
+#[cfg(feature = "fakes")]
+mod flaky;
 mod ids;
 mod job;
 mod lane;
@@ -26,6 +29,8 @@ mod stats;
 
 pub use admin::{Explanation, JobFilter, JobPage, LanePage, QueueAdmin, QueueCheck, WorkerRow};
 pub use error::{ErrorKind, QueueError, Result};
+#[cfg(feature = "fakes")]
+pub use flaky::{FlakyPlan, FlakyQueue};
 pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreId, Timestamp, WorkerId};
 pub use job::{AdoptedJob, Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
 pub use lane::{LaneClosure, LaneReport, LaneRow};

@@ -19,6 +19,8 @@ mod lanes;
 mod lease;
 mod locks;
 mod open;
+#[cfg(test)]
+mod plans;
 mod read;
 mod rows;
 mod settle;

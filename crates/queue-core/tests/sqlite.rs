@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use longhaul_limiter::{Clock as _, ManualClock};
 use longhaul_queue_core::{
-    Answer, ArtifactId, Enqueued, Epoch, ErrorKind, JobPage, JobRecord, Keying, Lane, LaneReport, LaneRules,
+    Answer, ArtifactId, Enqueued, Epoch, ErrorKind, JobState, Keying, Lane, LaneReport, LaneRules,
     LeaseRequest, NewJob, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions,
-    SqliteQueue, StoreId, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
+    SqliteQueue, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
@@ -152,49 +152,6 @@ async fn another_keying_is_refused() {
     let options = SqliteOptions::new(fixture.path()).keying(keying);
     let error = SqliteQueue::open(options, Arc::new(fixture.clock.clone())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-}
-
-/// What is in a queue of version 1, work in the hands of a dead process too, is there afterwards and goes on.
-#[tokio::test]
-async fn a_queue_of_version_1_is_migrated_and_goes_on() {
-    let fixture = Fixture::new();
-    let mut conn = fixture.raw().await;
-    sqlx::raw_sql(include_str!("fixtures/queue_v1.sql")).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
-    let queue = fixture.open().await;
-    assert_eq!(queue.id(), "0123456789abcdef");
-    assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new());
-    let stats = queue.stats().await.unwrap();
-    assert_eq!((stats.counts.queued, stats.counts.in_progress, stats.counts.total()), (2, 1, 5));
-    assert_eq!(stats.lanes_cooling, 1);
-    // What version 1 did not say whose it was is published by whoever finds it, as it was then.
-    let one = StoreId("one".to_owned());
-    let page = JobPage { after: None, limit: 10 };
-    let names = |jobs: Vec<JobRecord>| -> Vec<String> {
-        jobs.into_iter().map(|job| job.artifact_id.to_string()).collect()
-    };
-    assert_eq!(names(queue.unpublished(&one, page).await.unwrap()), ["done", "skipped"]);
-
-    queue.join(&WorkerInfo { store: Some(one.clone()), ..worker("new") }, TTL).await.unwrap();
-    let given = queue.lease(&request("new", 1, 10)).await.unwrap().jobs;
-    let given: Vec<_> = given.iter().map(|job| (job.artifact_id.as_str(), job.losses, job.token)).collect();
-    assert_eq!(
-        given.iter().map(|(name, losses, _)| (*name, *losses)).collect::<Vec<_>>(),
-        [("queued", 0), ("held", 1)]
-    );
-    for (_, _, token) in &given {
-        let verdict = Verdict::Skipped { reason: "gone".into(), outcome: "{}".into(), detail: String::new() };
-        let settled = queue.settle_one(Settlement::new(*token, verdict)).await.unwrap();
-        assert!(matches!(settled, Answer::Recorded(_)));
-    }
-    let two = StoreId("two".to_owned());
-    assert_eq!(names(queue.unpublished(&two, page).await.unwrap()), ["skipped"]);
-    assert_eq!(names(queue.unpublished(&one, page).await.unwrap()), ["queued", "held", "done", "skipped"]);
-    drop(queue);
-    let version: i64 =
-        sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut fixture.raw().await).await.unwrap();
-    assert_eq!(version, 2);
-    let _ = fixture.open().await;
 }
 
 #[tokio::test]
@@ -339,4 +296,59 @@ async fn a_queue_that_was_taken_away_is_noticed_by_every_kind_of_call() {
             }
         }
     }
+}
+
+/// Nobody waits for the end of a long retention run, and one that was cut off has done its part for good.
+#[tokio::test]
+async fn pruning_is_many_short_transactions_and_others_write_in_between() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    let jobs: Vec<NewJob> = (0..1_000).map(|number| job(&format!("a{number}"), "h.example")).collect();
+    queue.enqueue(&jobs).await.unwrap();
+    queue.join(&worker("w"), TTL).await.unwrap();
+    let held = queue.lease(&request("w", 1, 1_000)).await.unwrap().jobs;
+    let done = Verdict::Done { reason: "ok".into(), outcome: "{}".into(), file: None };
+    let ended: Vec<_> = held.iter().map(|job| Settlement::new(job.token, done.clone())).collect();
+    queue.settle(&ended, None).await.unwrap();
+
+    let slim = async || -> u64 {
+        let slim: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE slim = 1")
+            .fetch_one(&mut fixture.raw().await)
+            .await
+            .unwrap();
+        slim.cast_unsigned()
+    };
+    let id = WorkerId::from_text("w");
+    // Both are asked for at once; the heartbeat is answered after two transactions of the other at most.
+    tokio::select! {
+        biased;
+        pruned = queue.prune(JobState::Done, Duration::ZERO) => panic!("the heartbeat waited for all {pruned:?}"),
+        beat = queue.heartbeat(&id, TTL) => drop(beat.unwrap()),
+    }
+    // What was still on its way to the writer has been carried out when the next call is answered.
+    queue.heartbeat(&id, TTL).await.unwrap();
+    let before = slim().await;
+    assert!((1..=600).contains(&before), "{before}");
+    assert_eq!(queue.prune(JobState::Done, Duration::ZERO).await.unwrap(), 1_000 - before);
+    assert_eq!(slim().await, 1_000);
+}
+
+/// A run meets more hosts than it remembers: values that have expired go, a few with each that is written.
+#[tokio::test]
+async fn inv_bounded_expired_values_leave_the_cache() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    for host in 0..20 {
+        queue.cache_put(&format!("robots:h{host}.example"), "Disallow: /", TTL).await.unwrap();
+    }
+    fixture.clock.advance(TTL);
+    let rows = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM cache").fetch_one(&mut fixture.raw().await).await.unwrap()
+    };
+    assert_eq!(rows().await, 20);
+    for host in 20..23 {
+        queue.cache_put(&format!("robots:h{host}.example"), "Disallow: /", TTL).await.unwrap();
+    }
+    assert_eq!(rows().await, 3);
+    assert!(queue.cache_get("robots:h22.example").await.unwrap().is_some());
 }

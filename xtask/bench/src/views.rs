@@ -11,8 +11,17 @@ use crate::{Args, machine, ours};
 const CALLS: usize = 21;
 const MOST_MS: f64 = 5.0;
 
+/// Many lanes with little each, and one page of lanes with much each: what is counted must not be what is there.
+const LANES: [usize; 2] = [10_000, 50];
+
 pub(crate) async fn measure(args: &Args, report: &mut Report) -> Result<()> {
-    let shape = Shape::new(args.jobs, 10_000, Order::Interleaved);
+    for lanes in LANES {
+        measure_shape(args, Shape::new(args.jobs, lanes, Order::Interleaved), report).await?;
+    }
+    Ok(())
+}
+
+async fn measure_shape(args: &Args, shape: Shape, report: &mut Report) -> Result<()> {
     let path = args.dir.join("views.sqlite");
     ours::remove(&path);
     let queue = ours::open(&path, false).await?;

@@ -1,11 +1,12 @@
 //! A call whose future was dropped was carried out whole or not at all, and may be made again.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use super::TestStore;
-use super::rules::capped;
+use super::rules::{capped, lane};
 use super::test_store::{done, job, only, poll_once};
-use crate::{Answer, Enqueued, JobState, Settlement};
+use crate::{Admission, AdmitRequest, Answer, Enqueued, JobState, Place, Role, Settlement};
 
 const HOST: &str = "a.example";
 
@@ -51,6 +52,38 @@ pub(super) async fn inv_idempotent_a_dropped_enqueue_may_be_repeated(store: &Tes
         assert!(new == 0 || new == 5, "whole or not at all: {answers:?}");
         assert_eq!(store.counts().await.queued, 5 * (round + 1));
     }
+}
+
+pub(super) async fn inv_cap_a_dropped_admission_takes_no_second_slot(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 1).await;
+    let held = only(store.lease_by(&worker, 1, &capped(1)).await);
+    for host in ["b.example", HOST, "b.example"] {
+        let place = Place::new(lane(host), Role::Artifact);
+        let request = AdmitRequest { token: held.token, place, rules: capped(1) };
+        let queue = store.queue();
+        let _ = poll_once(pin!(queue.admit(&request))).await;
+        assert!(matches!(store.queue().admit(&request).await.unwrap(), Admission::Admitted { .. }));
+        let mut taken = 0;
+        for of in ["b.example", HOST] {
+            taken += store.lane_row(of).await.map_or(0, |row| row.in_flight);
+        }
+        assert_eq!(taken, 1);
+    }
+}
+
+pub(super) async fn inv_idempotent_a_dropped_pruning_may_be_repeated(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 500).await;
+    let held = store.lease(&worker, 500).await;
+    let ended: Vec<_> = held.iter().map(|job| Settlement::new(job.token, done())).collect();
+    store.queue().settle(&ended, None).await.unwrap();
+    let ids: Vec<_> = held.iter().map(|job| job.token.job).collect();
+    store.queue().published(&ids).await.unwrap();
+    let queue = store.queue();
+    let _ = poll_once(pin!(queue.prune(JobState::Done, Duration::ZERO))).await;
+    assert!(store.queue().prune(JobState::Done, Duration::ZERO).await.unwrap() <= 500);
+    assert!(store.all().await.iter().all(|job| job.slim && job.state == JobState::Done));
 }
 
 pub(super) async fn a_dropped_wait_leaves_others_waiting(store: &TestStore) {

@@ -1,14 +1,11 @@
-//! What operators do to jobs: retry-failed, requeue, cancel, reconcile, prune, list.
+//! What operators do to jobs: retry-failed, requeue, cancel, reconcile, list.
 
 use std::time::Duration;
 
 use super::TestStore;
 use super::rules::{capped, lane};
 use super::test_store::{TTL, done, done_with, error, id, names, retry, skipped};
-use crate::{
-    Answer, Enqueued, JobFilter, JobPage, JobState, LanePage, LeasedJob, NewJob, Verdict, WorkQueueExt,
-    WorkerId,
-};
+use crate::{Answer, JobFilter, JobPage, JobState, LeasedJob, Verdict, WorkerId};
 
 const HOST: &str = "a.example";
 
@@ -142,49 +139,6 @@ pub(super) async fn reconciling_releases_what_the_process_does_not_know_of(store
     assert_eq!(store.queue().reconcile(&WorkerId::from_text("stranger"), &[]).await.unwrap(), 0);
 }
 
-pub(super) async fn inv_idempotent_pruning_slims_and_keeps_the_key(store: &TestStore) {
-    let worker = store.join("w").await;
-    store.enqueue(HOST, &["old", "young", "unpublished", "failed"]).await;
-    store.settle(store.lease_one(&worker).await.token, retry(Duration::ZERO)).await;
-    let held = store.lease(&worker, 4).await;
-    assert_eq!(store.get("old").await.1.len(), 1);
-    let token = |name: &str| held.iter().find(|job| job.artifact_id == id(name)).unwrap().token;
-    store.settle(token("old"), done_with("s", "old.pdf")).await;
-    store.settle(token("unpublished"), done()).await;
-    store.settle(token("failed"), error()).await;
-    let old = store.record("old").await;
-    store.queue().published(&[old.id, token("failed").job]).await.unwrap();
-    store.advance_secs(30);
-    store.settle(token("young"), done()).await;
-    store.queue().published(&[token("young").job]).await.unwrap();
-    let day = Duration::from_secs(20);
-    assert_eq!(store.queue().prune(JobState::Done, day).await.unwrap(), 1);
-    assert_eq!(store.queue().prune(JobState::Done, day).await.unwrap(), 0, "it is slim already");
-    let (record, history) = store.get("old").await;
-    assert_eq!((record.state, record.outcome, record.checkpoint), (JobState::Done, None, None));
-    assert_eq!((record.id, record.path), (old.id, old.path), "its path stays taken");
-    assert_ne!(record.payload, old.payload);
-    assert_eq!(history, []);
-    assert_eq!(store.record("young").await.outcome.as_deref(), Some("{}"));
-    assert_eq!(store.record("unpublished").await.outcome.as_deref(), Some("{}"));
-    assert_eq!(store.record("failed").await.outcome.as_deref(), Some("{}"), "another state");
-    let again = store.queue().enqueue_one(super::test_store::job("old", HOST)).await.unwrap();
-    assert_eq!(again, Enqueued::Duplicate(record.id));
-    assert_eq!(store.counts().await.total(), 4);
-}
-
-pub(super) async fn pruning_touches_only_what_has_ended(store: &TestStore) {
-    let worker = store.join("w").await;
-    store.enqueue(HOST, &["held", "queued"]).await;
-    store.lease_one(&worker).await;
-    store.advance_secs(30);
-    let before = (store.record("held").await, store.record("queued").await);
-    for state in [JobState::Queued, JobState::InProgress] {
-        assert_eq!(store.queue().prune(state, Duration::ZERO).await.unwrap_or(0), 0);
-    }
-    assert_eq!((store.record("held").await, store.record("queued").await), before);
-}
-
 pub(super) async fn listing_pages_by_number_and_filters(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_many(HOST, 5).await;
@@ -220,21 +174,6 @@ pub(super) async fn listing_pages_by_number_and_filters(store: &TestStore) {
     }
     assert_eq!(queue.list(&JobFilter::default(), JobPage { after: None, limit: 0 }).await.unwrap(), []);
     assert!(queue.get(&id("unknown")).await.unwrap().is_none());
-}
-
-pub(super) async fn lanes_are_listed_by_name_a_page_at_a_time(store: &TestStore) {
-    let worker = store.join("w").await;
-    for host in ["c.example", "a.example", "b.example", "d.example"] {
-        store.enqueue_many(host, 3).await;
-    }
-    store.lease_by(&worker, 4, &capped(1)).await;
-    let queue = store.queue();
-    let first = queue.lanes(&LanePage { after: None, limit: 2 }).await.unwrap();
-    assert_eq!(first.iter().map(|row| row.lane.as_str()).collect::<Vec<_>>(), ["a.example", "b.example"]);
-    assert!(first.iter().all(|row| (row.queued, row.in_flight, row.reopening) == (2, 1, None)));
-    let page = LanePage { after: Some(first[1].lane.clone()), limit: 10 };
-    let second = queue.lanes(&page).await.unwrap();
-    assert_eq!(second.iter().map(|row| row.lane.as_str()).collect::<Vec<_>>(), ["c.example", "d.example"]);
 }
 
 pub(super) async fn the_cache_keeps_values_for_their_time(store: &TestStore) {
@@ -275,19 +214,4 @@ pub(super) async fn inv_fence_cancelling_takes_no_number(store: &TestStore) {
     store.queue().cancel(std::slice::from_ref(&job.artifact_id)).await.unwrap();
     store.queue().requeue(std::slice::from_ref(&job.artifact_id)).await.unwrap();
     assert_eq!(store.lease_one(&worker).await.token.fence, job.token.fence + 1);
-}
-
-pub(super) async fn what_had_an_empty_payload_is_pruned_as_well(store: &TestStore) {
-    store.enqueue_jobs(&[NewJob::new(id("bare"), "{}")]).await;
-    let worker = store.join("w").await;
-    for _ in 0..2 {
-        let job = store.lease_one(&worker).await;
-        store.ack(&job).await;
-        let ended = store.record("bare").await;
-        store.queue().published(&[ended.id]).await.unwrap();
-        assert_eq!(store.queue().prune(JobState::Done, Duration::ZERO).await.unwrap(), 1);
-        assert_eq!(store.record("bare").await.outcome, None);
-        assert_eq!(store.queue().prune(JobState::Done, Duration::ZERO).await.unwrap(), 0);
-        store.queue().requeue(&[id("bare")]).await.unwrap();
-    }
 }

@@ -50,32 +50,6 @@ pub(super) async fn a_retry_may_go_elsewhere(store: &TestStore) {
     assert_eq!(again.len(), 2, "its old lane has a free slot");
 }
 
-pub(super) async fn deferring_keeps_the_age(store: &TestStore) {
-    let worker = store.join("w").await;
-    store.enqueue(HOST, &["old"]).await;
-    store.advance_secs(5);
-    store.enqueue("b.example", &["young-1", "young-2"]).await;
-    let held = store.lease(&worker, 1).await;
-    assert_eq!(names(&held), ["old"]);
-    store.advance_secs(5);
-    let answer = store.settle(held[0].token, defer(Duration::ZERO, "b.example")).await;
-    assert_eq!(answer, Answer::Recorded(JobState::Queued));
-    let next = store.lease_by(&worker, 1, &capped(1)).await;
-    assert_eq!(names(&next), ["old"], "it is the oldest of its new lane");
-    assert_eq!(next[0].place, Place::new(lane("b.example"), Role::Artifact));
-    assert_eq!((next[0].attempts, next[0].throttles), (0, 0));
-}
-
-pub(super) async fn deferring_for_a_while_waits(store: &TestStore) {
-    let worker = store.join("w").await;
-    store.enqueue(HOST, &["a"]).await;
-    let job = store.lease_one(&worker).await;
-    store.settle(job.token, defer(5 * SECOND, "b.example")).await;
-    assert!(store.lease(&worker, 1).await.is_empty());
-    store.advance_secs(5);
-    assert_eq!(names(&store.lease(&worker, 1).await), ["a"]);
-}
-
 pub(super) async fn releasing_keeps_age_and_place(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_jobs(&[delayed("a", HOST, SECOND)]).await;

@@ -30,7 +30,6 @@ pub(super) struct Job {
     pub(super) leased_at: Timestamp,
     /// How the current fence was settled and where that led, kept until the job is leased again (INV-FENCE).
     pub(super) settled: Option<(Settlement, JobState)>,
-    pub(super) is_pruned: bool,
     /// Oldest first.
     pub(super) history: VecDeque<HistoryEntry>,
 }
@@ -169,6 +168,7 @@ impl Model {
             path: None,
             sha256: None,
             published: false,
+            slim: false,
             created_at: self.now,
             updated_at: self.now,
             finished_at: None,
@@ -178,7 +178,6 @@ impl Model {
             request: None,
             leased_at: Timestamp::default(),
             settled: None,
-            is_pruned: false,
             history: VecDeque::new(),
         };
         fill(&mut job);

@@ -18,7 +18,8 @@ impl JobFilter {
 
 impl Model {
     pub(super) fn retry_failed(&mut self, filter: &JobFilter, limit: usize) -> Result<u64> {
-        let failed = |job: &&Job| job.row.state == JobState::Error && filter.matches(&job.row);
+        let failed =
+            |job: &&Job| job.row.state == JobState::Error && !job.row.slim && filter.matches(&job.row);
         let ids: Vec<JobId> = self.jobs.values().filter(failed).take(limit).map(|job| job.row.id).collect();
         for id in &ids {
             self.start_afresh(*id, JobEvent::RetryFailed)?;
@@ -31,7 +32,7 @@ impl Model {
         let mut done = 0;
         for id in ids {
             let Some(job) = self.ids.get(id).and_then(|id| self.jobs.get(id)) else { continue };
-            if job.row.state.apply(event).is_err() {
+            if job.row.slim || job.row.state.apply(event).is_err() {
                 continue;
             }
             let id = job.row.id;
@@ -52,7 +53,6 @@ impl Model {
         let now = self.now;
         self.transition(id, event, None, |job| {
             job.row.available_at = now;
-            job.is_pruned = false;
         })?;
         Ok(())
     }
@@ -64,10 +64,10 @@ impl Model {
         for job in self.jobs.values_mut() {
             let row = &mut job.row;
             let is_old = row.finished_at.is_some_and(|at| at <= before);
-            if row.state != state || !row.published || !is_old || job.is_pruned {
+            if row.state != state || !row.published || !is_old || row.slim {
                 continue;
             }
-            job.is_pruned = true;
+            row.slim = true;
             "{}".clone_into(&mut row.payload);
             (row.checkpoint, row.outcome, row.last_error) = (None, None, None);
             row.updated_at = self.now;

@@ -12,6 +12,8 @@ use crate::{
 
 /// Where counts that are not kept end.
 const COUNT_MAX: usize = 10_001;
+/// Where those of a lane end.
+const LANE_COUNT_MAX: usize = 1_001;
 
 impl Model {
     /// A row with its times as wall times.
@@ -117,7 +119,7 @@ impl Model {
         let state = self.lane(lane);
         let lines = self.lines.range((lane.clone(), 0, longhaul_limiter::Role::ALL[0])..);
         let lines = lines.take_while(|((name, ..), _)| name == lane);
-        let queued = lines.map(|(_, jobs)| jobs.len()).sum::<usize>().min(COUNT_MAX);
+        let queued = lines.map(|(_, jobs)| jobs.len()).sum::<usize>().min(LANE_COUNT_MAX);
         let open_at = self.turns.of(lane).map(|(_, open_at)| open_at.max(state.closed_until())).min();
         let is_closed = state.not_before > self.now;
         let pause = state.pause.as_ref().filter(|pause| pause.until > self.now);

@@ -21,6 +21,8 @@ use crate::{
 
 /// At most so many jobs change in one transaction, so that workers are not held up.
 const BATCH: usize = 1_000;
+/// At most so many rows are slimmed in one: each is written anew and takes its history along.
+const SLIM_BATCH: usize = 200;
 
 #[async_trait]
 impl QueueAdmin for SqliteQueue {
@@ -41,19 +43,20 @@ impl QueueAdmin for SqliteQueue {
             return Ok(0);
         }
         let filter = Arc::new(JobFilter { state: Some(JobState::Error), ..filter.clone() });
-        let mut total = 0;
+        let (mut total, mut after) = (0, 0);
         let mut left = limit;
         loop {
             let (filter, most) = (Arc::clone(&filter), left.min(BATCH));
             let done = self.inner.write(Urgency::Work, move |tx| {
                 let filter = Arc::clone(&filter);
-                Box::pin(async move { retry_failed(tx, &filter, most).await })
+                Box::pin(async move { retry_failed(tx, &filter, after, most).await })
             });
-            let done = done.await?;
+            let (done, last) = done.await?;
             total += done;
             left -= usize::try_from(done).unwrap_or(left).min(left);
-            if done < most as u64 || left == 0 {
-                return Ok(total);
+            match last {
+                Some(last) if left > 0 => after = last,
+                _ => return Ok(total),
             }
         }
     }
@@ -135,7 +138,7 @@ impl QueueAdmin for SqliteQueue {
                 .write(Urgency::Work, move |tx| Box::pin(async move { prune(tx, state, older_than).await }));
             let pruned = pruned.await?;
             total += pruned;
-            if pruned < BATCH as u64 {
+            if pruned < SLIM_BATCH as u64 {
                 return Ok(total);
             }
         }
@@ -156,7 +159,8 @@ impl QueueAdmin for SqliteQueue {
     }
 }
 
-const BY_KEY: &str = "SELECT j.id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value";
+const BY_KEY: &str =
+    "SELECT j.id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value WHERE j.slim = 0";
 
 impl SqliteQueue {
     /// Applies an operator's event to the named jobs to which it can happen.
@@ -210,14 +214,26 @@ fn prepare(row: &mut JobRow, event: JobEvent, now: Timestamp) {
     }
 }
 
-async fn retry_failed(tx: &mut Tx<'_>, filter: &JobFilter, most: usize) -> Result<u64> {
-    let mut query: QueryBuilder<Sqlite> =
-        QueryBuilder::new("SELECT j.id FROM jobs j WHERE j.state = 'error'");
-    read::filter_into(&mut query, filter);
-    query.push(" ORDER BY j.id LIMIT ").push_bind(i64::try_from(most).unwrap_or(i64::MAX));
-    let found = query.build().fetch_all(&mut *tx.conn).await.map_err(failed)?;
+/// One batch of the jobs in error after a number. Returns how many became queued, and where the next batch begins.
+async fn retry_failed(
+    tx: &mut Tx<'_>,
+    filter: &JobFilter,
+    after: i64,
+    most: usize,
+) -> Result<(u64, Option<i64>)> {
+    let found = failed_ones(filter, after, most).build().fetch_all(&mut *tx.conn).await.map_err(failed)?;
     let ids: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
-    act(tx, &ids, JobEvent::RetryFailed).await
+    let next = ids.last().copied().filter(|_| ids.len() == most);
+    Ok((act(tx, &ids, JobEvent::RetryFailed).await?, next))
+}
+
+/// A pruned job has nothing left to run.
+fn failed_ones(filter: &JobFilter, after: i64, most: usize) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("SELECT j.id FROM jobs j WHERE j.state = 'error' AND j.slim = 0");
+    read::filter_into(&mut query, &JobFilter { state: None, ..filter.clone() });
+    query.push(" AND j.id > ").push_bind(after);
+    query.push(" ORDER BY j.id LIMIT ").push_bind(i64::try_from(most).unwrap_or(i64::MAX));
+    query
 }
 
 async fn pause(tx: &mut Tx<'_>, lane: Option<&Lane>, length: Option<Duration>, reason: String) -> Result<()> {
@@ -276,11 +292,12 @@ async fn resume(tx: &mut Tx<'_>, lane: Option<&Lane>) -> Result<bool> {
     Ok(was_paused)
 }
 
-const SLIM: &str = "UPDATE jobs SET artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL, updated_at = ?3
-         WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1
-                          AND (artifact_json <> '{}' OR outcome_json IS NOT NULL OR last_error IS NOT NULL
-                               OR EXISTS (SELECT 1 FROM history WHERE job = jobs.id))
-                      ORDER BY id LIMIT ?4) RETURNING id";
+const SLIM: &str =
+    "UPDATE jobs SET slim = 1, artifact_json = '{}', outcome_json = NULL, checkpoint = NULL, last_error = NULL,
+         updated_at = ?3
+     WHERE id IN (SELECT id FROM jobs WHERE state = ?1 AND finished_at <= ?2 AND published = 1 AND slim = 0
+                  ORDER BY finished_at LIMIT ?4)
+     RETURNING id";
 
 const FORGET: &str = "DELETE FROM history WHERE job IN (SELECT value FROM json_each(?))";
 
@@ -294,7 +311,7 @@ async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result
         .bind(state.as_str())
         .bind(before)
         .bind(tx.now.0)
-        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .bind(i64::try_from(SLIM_BATCH).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx.conn)
         .await
         .map_err(failed)?;
@@ -306,4 +323,19 @@ async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result
         .map_err(failed)?;
     tx.weight += ids.len();
     Ok(ids.len() as u64)
+}
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![BY_KEY, SLIM, FORGET];
+
+/// The texts that are put together, in each of their shapes.
+#[cfg(test)]
+pub(super) fn built() -> Vec<(&'static str, QueryBuilder<Sqlite>)> {
+    let lane = Lane::new("h1.example").ok();
+    let narrow = JobFilter { lane, reason: Some("gone".to_owned()), ..JobFilter::default() };
+    vec![
+        ("failed_ones", failed_ones(&JobFilter::default(), 0, 10)),
+        ("failed_ones, of a lane and a reason", failed_ones(&narrow, 0, 10)),
+    ]
 }

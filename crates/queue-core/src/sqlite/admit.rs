@@ -86,3 +86,7 @@ async fn decide(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Admission> {
     let start_within = rule.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
     Ok(Admission::Admitted { start_within })
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![HELD, MOVE_SLOT];

@@ -110,3 +110,7 @@ pub(super) async fn adopt(tx: &mut Tx<'_>, jobs: &[AdoptedJob], anchor: &Anchor)
         .map_err(failed)?;
     Ok(answers)
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![ADOPT, ADOPTED];

@@ -120,3 +120,7 @@ async fn known(tx: &mut Tx<'_>, ids: impl Iterator<Item = &ArtifactId>) -> Resul
         .map_err(failed)?;
     Ok(rows.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect())
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![ENQUEUE, KNOWN];

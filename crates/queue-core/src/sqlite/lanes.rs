@@ -256,11 +256,18 @@ pub(super) async fn lower_turns(tx: &mut Tx<'_>, turns: BTreeMap<(String, i64), 
     Ok(())
 }
 
-const REOPEN_TURNS: &str = "UPDATE turns SET open_at = ?2 WHERE (?1 IS NULL OR lane = ?1) AND open_at > ?2";
+const REOPEN_LANE: &str = "UPDATE turns SET open_at = ?1 WHERE lane = ?2 AND open_at > ?1";
+/// Every class is named, so that only turns that are put off are touched, and found by their index.
+const REOPEN_TURNS: &str =
+    "UPDATE turns SET open_at = ?1 WHERE class IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10) AND open_at > ?1";
 
 /// Lowers every turn of a lane, or of all: something that had raised them is over.
 pub(super) async fn reopen_turns(tx: &mut Tx<'_>, lane: Option<&str>) -> Result<()> {
-    sqlx::query(REOPEN_TURNS).bind(lane).bind(tx.now.0).execute(&mut *tx.conn).await.map_err(failed)?;
+    let query = match lane {
+        Some(lane) => sqlx::query(REOPEN_LANE).bind(tx.now.0).bind(lane),
+        None => sqlx::query(REOPEN_TURNS).bind(tx.now.0),
+    };
+    query.execute(&mut *tx.conn).await.map_err(failed)?;
     tx.wake = true;
     Ok(())
 }
@@ -273,3 +280,8 @@ pub(super) async fn slots_taken(tx: &mut Tx<'_>, lane: &str, without: i64) -> Re
         sqlx::query(SLOTS_TAKEN).bind(lane).bind(without).fetch_one(&mut *tx.conn).await.map_err(failed)?;
     Ok(u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX))
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![LOAD, STORE, LOWER_TURNS, REOPEN_LANE, REOPEN_TURNS, SLOTS_TAKEN];

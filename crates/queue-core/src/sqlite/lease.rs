@@ -559,3 +559,8 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
     let next = opens.into_iter().chain(opening.expires).filter(|at| *at != Timestamp::NEVER).min();
     (alone_waiting, next.map(|at| at.after(tx.now)))
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![OPENING, CLASSES, REPEAT, VISITS, HEADS, WRITE];

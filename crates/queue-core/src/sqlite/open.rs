@@ -222,8 +222,8 @@ async fn assert_wal(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
     Err(QueueError::new(ErrorKind::Unsupported, message))
 }
 
-/// Somebody else's database is refused before it is touched: to put it into WAL would change it for good. What cannot be
-/// told here is found out by `migrate`.
+/// Somebody else's database and that of a newer program are refused before they are touched: to put one into WAL would
+/// change it for good. What cannot be told here is found out by `migrate`.
 async fn refuse_foreign(path: &Path) -> Result<()> {
     if std::fs::metadata(path).map_or(0, |found| found.len()) == 0 {
         return Ok(());
@@ -237,7 +237,23 @@ async fn refuse_foreign(path: &Path) -> Result<()> {
     let _ = conn.close().await;
     match found {
         Ok((0, tables)) if tables > 0 => Err(is_foreign(path)),
-        _ => Ok(()),
+        Ok((version, _)) => known(version, path).map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// How many migrations a database has had, if this program knows them all.
+fn known(version: i64, path: &Path) -> Result<usize> {
+    let known = MIGRATIONS.len();
+    match usize::try_from(version) {
+        Ok(version) if version <= known => Ok(version),
+        _ => {
+            let message = format!(
+                "the queue {} has schema version {version}, and this program knows up to {known}; use the newer program",
+                path.display()
+            );
+            Err(QueueError::new(ErrorKind::SchemaTooNew, message))
+        }
     }
 }
 
@@ -249,15 +265,7 @@ fn is_foreign(path: &Path) -> QueueError {
 async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(failed)?;
-    let known = MIGRATIONS.len();
-    let version = usize::try_from(version).unwrap_or(usize::MAX);
-    if version > known {
-        let message = format!(
-            "the queue {} has schema version {version}, and this program knows up to {known}; use the newer program",
-            path.display()
-        );
-        return Err(QueueError::new(ErrorKind::SchemaTooNew, message));
-    }
+    let version = known(version, path)?;
     if version == 0 {
         let foreign: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
             .fetch_one(&mut *tx)
@@ -270,8 +278,8 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
     for migration in MIGRATIONS.iter().skip(version) {
         sqlx::raw_sql(*migration).execute(&mut *tx).await.map_err(failed)?;
     }
-    if version < known {
-        let statement = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {known}"));
+    if version < MIGRATIONS.len() {
+        let statement = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", MIGRATIONS.len()));
         sqlx::query(statement).execute(&mut *tx).await.map_err(failed)?;
     }
     tx.commit().await.map_err(failed)

@@ -13,20 +13,27 @@ use crate::{
     LanePage, LaneRow, Place, QueueError, QueueStats, Result, StoreId, Timestamp, WorkerId, WorkerRow,
 };
 
-/// Up to where ready, delayed and a lane's queued jobs are counted.
+/// Up to where ready and delayed jobs are counted.
 const COUNT_MAX: i64 = 10_001;
+/// Up to where a lane's queued jobs are counted: a page has many lanes.
+const LANE_COUNT_MAX: i64 = 1_001;
 
-/// Everything an operator sees of a job.
-const RECORD: &str = "SELECT j.id, j.artifact_id, j.artifact_json, j.resolver_hint, j.lane, j.role, j.slot, j.priority, j.state, \
-     j.reason, j.attempts, j.losses, j.throttles, j.max_attempts, j.available_at, j.lease_token, j.worker_id, j.checkpoint, \
-     j.last_error, j.outcome_json, j.store, j.path, j.sha256, j.published, j.created_at, j.updated_at, j.finished_at FROM jobs j";
+/// Everything an operator sees of a job. A macro, since statements are literals.
+macro_rules! record {
+    () => {
+        "SELECT j.id, j.artifact_id, j.artifact_json, j.resolver_hint, j.lane, j.role, j.slot, j.priority, j.state, \
+         j.reason, j.attempts, j.losses, j.throttles, j.max_attempts, j.available_at, j.lease_token, j.worker_id, \
+         j.checkpoint, j.last_error, j.outcome_json, j.store, j.path, j.sha256, j.published, j.slim, j.created_at, \
+         j.updated_at, j.finished_at FROM jobs j"
+    };
+}
 
 const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at <= ?1 LIMIT ?2)),
                 (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at > ?1 LIMIT ?2)),
                 (SELECT min(available_at) FROM jobs WHERE state = 'queued'),
                 (SELECT count(*) FROM lanes WHERE not_before > ?1),
                 (SELECT min(not_before) FROM lanes WHERE not_before > ?1),
-                (SELECT count(*) FROM lanes WHERE paused_until > ?1),
+                (SELECT count(*) FROM lanes WHERE paused_until > ?1 AND paused_until > 0),
                 (SELECT json_group_array(id) FROM workers WHERE expires_at > ?1),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
                      AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))";
@@ -100,18 +107,19 @@ fn record(inner: &Inner, row: &SqliteRow) -> Result<JobRecord> {
         path: row.get("path"),
         sha256: row.get("sha256"),
         published: row.get::<Option<i64>, _>("published") == Some(1),
+        slim: row.get("slim"),
         created_at: wall("created_at").unwrap_or_default(),
         updated_at: wall("updated_at").unwrap_or_default(),
         finished_at: wall("finished_at"),
     })
 }
 
+const GET: &str = concat!(record!(), " WHERE j.artifact_id = ?");
 const HISTORY: &str = "SELECT at, event, reason, worker FROM history WHERE job = ? ORDER BY id DESC";
 
 pub(super) async fn get(inner: &Inner, id: &ArtifactId) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
-    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
-    let found = query.push(" WHERE j.artifact_id = ").push_bind(id.as_str()).build();
-    let Some(row) = found.fetch_optional(&inner.readers).await.map_err(failed)? else { return Ok(None) };
+    let found = sqlx::query(GET).bind(id.as_str()).fetch_optional(&inner.readers).await.map_err(failed)?;
+    let Some(row) = found else { return Ok(None) };
     let record = record(inner, &row)?;
     let lines = sqlx::query(HISTORY).bind(record.id.0).fetch_all(&inner.readers).await.map_err(failed)?;
     let history = lines.iter().map(|row| HistoryEntry {
@@ -123,10 +131,11 @@ pub(super) async fn get(inner: &Inner, id: &ArtifactId) -> Result<Option<(JobRec
     Ok(Some((record, history.collect())))
 }
 
-/// Adds the conditions of a filter to a statement whose jobs are called `j`.
+/// Adds the conditions of a filter to a statement whose jobs are called `j`. The state is named, not bound: only then is
+/// it known that an index of one state serves.
 pub(super) fn filter_into(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) {
     if let Some(state) = filter.state {
-        query.push(" AND j.state = ").push_bind(state.as_str());
+        query.push(" AND j.state = '").push(state.as_str()).push("'");
     }
     if let Some(lane) = &filter.lane {
         query.push(" AND j.lane = ").push_bind(lane.as_str().to_owned());
@@ -137,23 +146,36 @@ pub(super) fn filter_into(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) 
 }
 
 pub(super) async fn list(inner: &Inner, filter: &JobFilter, page: JobPage) -> Result<Vec<JobRecord>> {
-    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
-    query.push(" WHERE j.id > ").push_bind(page.after.map_or(0, |id| id.0));
-    filter_into(&mut query, filter);
-    finish(inner, query, page.limit).await
+    records(inner, listed(filter, page)).await
 }
+
+fn listed(filter: &JobFilter, page: JobPage) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(concat!(record!(), " WHERE j.id > "));
+    query.push_bind(page.after.map_or(0, |id| id.0));
+    filter_into(&mut query, filter);
+    query.push(" ORDER BY j.id LIMIT ").push_bind(limit(page.limit));
+    query
+}
+
+const UNPUBLISHED: &str = concat!(
+    record!(),
+    " WHERE j.published = 0 AND j.id > ? AND (j.store IS NULL OR j.store = ?) ORDER BY j.id LIMIT ?"
+);
 
 pub(super) async fn unpublished(inner: &Inner, store: &StoreId, page: JobPage) -> Result<Vec<JobRecord>> {
-    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(RECORD);
-    query.push(" WHERE j.published = 0 AND j.id > ").push_bind(page.after.map_or(0, |id| id.0));
-    query.push(" AND (j.store IS NULL OR j.store = ").push_bind(store.0.clone()).push(")");
-    finish(inner, query, page.limit).await
+    let query =
+        sqlx::query(UNPUBLISHED).bind(page.after.map_or(0, |id| id.0)).bind(&store.0).bind(limit(page.limit));
+    let rows = query.fetch_all(&inner.readers).await.map_err(failed)?;
+    rows.iter().map(|row| record(inner, row)).collect()
 }
 
-async fn finish(inner: &Inner, mut query: QueryBuilder<Sqlite>, limit: usize) -> Result<Vec<JobRecord>> {
-    query.push(" ORDER BY j.id LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+async fn records(inner: &Inner, mut query: QueryBuilder<Sqlite>) -> Result<Vec<JobRecord>> {
     let rows = query.build().fetch_all(&inner.readers).await.map_err(failed)?;
     rows.iter().map(|row| record(inner, row)).collect()
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
 }
 
 const EXPLAIN: &str = concat!(
@@ -230,8 +252,8 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
     let now = inner.anchor.now();
     let rows = sqlx::query(LANES)
         .bind(page.after.as_ref().map_or("", |lane| lane.as_str()))
-        .bind(i64::try_from(page.limit).unwrap_or(i64::MAX))
-        .bind(COUNT_MAX)
+        .bind(limit(page.limit))
+        .bind(LANE_COUNT_MAX)
         .fetch_all(&inner.readers)
         .await
         .map_err(failed)?;
@@ -239,7 +261,9 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
         .map(|row| {
             let state = LaneState::from_row(row).map_err(failed)?;
             let later = |at: i64| Some(Timestamp(at)).filter(|at| *at > now).map(|at| inner.anchor.wall(at));
-            let open_at = row.get::<Option<i64>, _>("open_at").map(Timestamp);
+            // A turn that was not visited since its lane was closed may say less.
+            let closed_until = state.closed_until();
+            let open_at = row.get::<Option<i64>, _>("open_at").map(|at| Timestamp(at).max(closed_until));
             Ok(LaneRow {
                 lane: Lane::new(state.lane).map_err(corrupt("a lane"))?,
                 queued: row.get::<i64, _>("queued").max(0).unsigned_abs(),
@@ -256,7 +280,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
 }
 
 const WORKERS: &str = "SELECT id, host, pid, version, store, started_at, expires_at,
-             (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w ORDER BY started_at, id";
+             (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w";
 
 pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
     let rows = sqlx::query(WORKERS).fetch_all(&inner.readers).await.map_err(failed)?;
@@ -270,5 +294,26 @@ pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
         expires_at: inner.anchor.wall(Timestamp(row.get(6))),
         held: row.get::<i64, _>(7).max(0).unsigned_abs(),
     });
-    Ok(rows.collect())
+    let mut rows: Vec<WorkerRow> = rows.collect();
+    rows.sort_by(|one, next| (one.started_at, one.id.as_str()).cmp(&(next.started_at, next.id.as_str())));
+    Ok(rows)
+}
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![STATS, CACHE_GET, GET, HISTORY, UNPUBLISHED, EXPLAIN, LANES, WORKERS];
+
+/// The texts that are put together, in each of their shapes.
+#[cfg(test)]
+pub(super) fn built() -> Vec<(&'static str, QueryBuilder<Sqlite>)> {
+    let page = JobPage { after: Some(JobId(1)), limit: 10 };
+    let of = |state| JobFilter { state: Some(state), ..JobFilter::default() };
+    let lane = Lane::new("h1.example").ok();
+    vec![
+        ("listed", listed(&JobFilter::default(), page)),
+        ("listed, in error", listed(&of(JobState::Error), page)),
+        ("listed, done", listed(&of(JobState::Done), page)),
+        ("listed, of a lane", listed(&JobFilter { lane, ..JobFilter::default() }, page)),
+    ]
 }

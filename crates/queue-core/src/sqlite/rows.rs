@@ -380,8 +380,13 @@ pub(super) async fn published(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<()> {
     Ok(())
 }
 
-const CACHE_PUT: &str = "INSERT INTO cache (key, value, expires_at) VALUES (?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
+/// Each value that is written takes a few along that have expired, so that the table does not grow with every host that
+/// was ever seen.
+const CACHE_PUT: &str = concat!(
+    "INSERT INTO cache (key, value, expires_at) VALUES (?1, ?2, ?3)
+     ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at;",
+    "DELETE FROM cache WHERE key IN (SELECT key FROM cache WHERE expires_at <= ?4 ORDER BY expires_at LIMIT 8)"
+);
 
 /// Writes a value to the durable cache.
 pub(super) async fn cache_put(tx: &mut Tx<'_>, key: &str, value: &str, ttl: Duration) -> Result<()> {
@@ -389,6 +394,7 @@ pub(super) async fn cache_put(tx: &mut Tx<'_>, key: &str, value: &str, ttl: Dura
         .bind(key)
         .bind(value)
         .bind(tx.now.plus(ttl).0)
+        .bind(tx.now.0)
         .execute(&mut *tx.conn)
         .await
         .map_err(failed)?;
@@ -415,3 +421,8 @@ pub(super) fn corrupt<E: std::error::Error + Send + Sync + 'static>(
 pub(super) fn texts(rows: &[SqliteRow]) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![ENDED, ROWS, FOLLOWS, LOAD, CHECKPOINT, PUBLISHED, CACHE_PUT];

@@ -220,3 +220,7 @@ fn has_served(
     !lane.is_none()
         && (served_here.contains(lane.as_str()) || row.leased_at.is_some_and(|since| served_at >= since))
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![KNOWN_TO_END, KNOWN];

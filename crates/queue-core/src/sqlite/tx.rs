@@ -13,6 +13,7 @@ const BEGIN: &str = concat!(
     "BEGIN IMMEDIATE; ",
     "SELECT queued, in_progress, done, skipped, error, clock_ms, grants, visits, epoch, paused_until, pause_reason FROM tally"
 );
+const COMMIT: &str = "COMMIT";
 const FINISH: &str = "UPDATE tally SET queued = ?, in_progress = ?, done = ?, skipped = ?, error = ?, clock_ms = ?, \
      grants = ?, visits = ?, epoch = ?, paused_until = ?, pause_reason = ?; COMMIT";
 
@@ -107,7 +108,7 @@ impl<'c> Tx<'c> {
     /// Writes the tally, if anything changed, and commits. If this fails the caller rolls back.
     pub(super) async fn commit(&mut self) -> Result<()> {
         if self.weight == 0 && self.tally == self.loaded {
-            sqlx::query("COMMIT").execute(&mut *self.conn).await.map_err(failed)?;
+            sqlx::query(COMMIT).execute(&mut *self.conn).await.map_err(failed)?;
             return Ok(());
         }
         let tally = &self.tally;
@@ -130,3 +131,7 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![TALLY, BEGIN, FINISH];

@@ -65,3 +65,7 @@ pub(super) async fn changed(inner: &Inner, since: Epoch) -> Result<Epoch> {
         }
     }
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![EPOCH];

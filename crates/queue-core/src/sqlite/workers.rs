@@ -236,13 +236,30 @@ pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) 
     Ok(())
 }
 
-const HELD_BY: &str = concat!(
-    "SELECT ",
-    job_columns!(),
-    " FROM jobs j WHERE j.worker_id = ? AND j.state = 'in_progress' ORDER BY j.id"
-);
+const HELD_BY: &str =
+    concat!("SELECT ", job_columns!(), " FROM jobs j WHERE j.worker_id = ? AND j.state = 'in_progress'");
 
 async fn held_by(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<rows::JobRow>> {
     let rows = sqlx::query(HELD_BY).bind(worker).fetch_all(&mut *tx.conn).await.map_err(failed)?;
-    rows::read(&rows)
+    let mut rows = rows::read(&rows)?;
+    // Here, since the index has them by request.
+    rows.sort_unstable_by_key(|row| row.id);
+    Ok(rows)
 }
+
+/// What the plans are kept of.
+#[cfg(test)]
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![
+    EXPIRE_SOON,
+    KNOWN,
+    HAS_EXPIRED,
+    JOIN,
+    BEAT,
+    RENEW,
+    ORPHAN_JOBS,
+    ORPHAN_WORKER,
+    FORGET,
+    STORE_OF,
+    ENDED,
+    HELD_BY
+];

@@ -102,6 +102,7 @@ fn record(state: JobState, reason: &str, outcome: Option<String>) -> JobRecord {
         path: None,
         sha256: None,
         published: false,
+        slim: false,
         created_at: Timestamp(1),
         updated_at: Timestamp(43),
         finished_at: Some(Timestamp(42)),
