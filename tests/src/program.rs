@@ -68,6 +68,11 @@ pub struct Program {
 impl Program {
     /// Starts it in a folder, without a terminal and without settings of whoever runs the test.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// The same with these environment variables.
+    pub fn start_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program_path());
         command.args(arguments).current_dir(folder).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -76,6 +81,7 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        command.envs(variables.iter().copied());
         let mut child = command.spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());

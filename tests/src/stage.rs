@@ -60,7 +60,13 @@ impl Stage {
 
     /// Starts `queue run` with the flags for a loopback origin and these.
     pub fn start_run(&self, arguments: &[&str]) -> Program {
-        self.start(&[&["queue", "run"], &LOCAL[..], arguments].concat())
+        self.start_run_with(arguments, &[])
+    }
+
+    /// The same with these environment variables.
+    pub fn start_run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Program {
+        let arguments = [&["queue", "run"], &LOCAL[..], arguments].concat();
+        Program::start_with(self.folder(), &arguments, variables)
     }
 
     /// Runs the program to its end.

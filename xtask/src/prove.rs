@@ -28,19 +28,21 @@ struct Part {
     package: &'static str,
     /// What of the package's features the binary needs.
     features: &'static [&'static str],
+    /// Without it the binary shows nothing.
+    needs: Option<&'static tools::SystemTool>,
 }
 
 impl Part {
     /// A part in `longhaul-tests`.
     const fn of_tests(name: &'static str, shows: &'static str) -> Self {
-        Self { name, shows, package: "longhaul-tests", features: &[] }
+        Self { name, shows, package: "longhaul-tests", features: &[], needs: None }
     }
 }
 
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 11] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -58,6 +60,18 @@ const PARTS: [Part; 8] = [
     ),
     Part::of_tests("stop", "a stop lets go of everything, and the next start goes on from there"),
     Part::of_tests("losses", "a job that kills its process takes nobody along and ends in error"),
+    Part::of_tests(
+        "crowd",
+        "four processes drain 50,000 jobs beside a flat-out import: none twice, no heartbeat late, a short log",
+    ),
+    Part::of_tests(
+        "frozen",
+        "a process that was frozen for longer than its leases overlaps and records nothing when it wakes",
+    ),
+    Part {
+        needs: Some(&tools::FAKETIME),
+        ..Part::of_tests("clock", "steps of the calendar by an hour lose no lease and start nothing early")
+    },
     Part::of_tests("readme", "every command of the README does what the README says"),
 ];
 
@@ -104,6 +118,9 @@ fn build() -> Result<()> {
 }
 
 fn prove(part: &Part) -> Result<()> {
+    if let Some(tool) = part.needs {
+        tool.ensure(true)?;
+    }
     let line = command_line(part);
     let arguments: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
     process::run(process::cargo(&arguments).env(LONG, "1"))

@@ -81,6 +81,8 @@ pub(crate) struct SystemTool {
     program: &'static str,
     /// Debian's name for it.
     package: &'static str,
+    /// What it is asked to see whether it is there.
+    asked: &'static str,
     /// What is not shown without it.
     shows: &'static str,
 }
@@ -89,7 +91,16 @@ pub(crate) struct SystemTool {
 pub(crate) const STRACE: SystemTool = SystemTool {
     program: "strace",
     package: "strace",
+    asked: "-V",
     shows: "that the disk has what was answered, before it is answered",
+};
+
+/// Shows a process a false calendar.
+pub(crate) const FAKETIME: SystemTool = SystemTool {
+    program: "faketime",
+    package: "faketime",
+    asked: "--version",
+    shows: "that steps of the calendar change nothing for the real binary",
 };
 
 impl SystemTool {
@@ -120,7 +131,7 @@ impl SystemTool {
 
     fn is_there(&self) -> bool {
         let mut asked = Command::new(self.program);
-        asked.arg("-V").stdout(Stdio::null()).stderr(Stdio::null());
+        asked.arg(self.asked).stdout(Stdio::null()).stderr(Stdio::null());
         asked.status().is_ok_and(|status| status.success())
     }
 }
@@ -166,6 +177,7 @@ mod tests {
             program: "no-such-program-here",
             // Refused by apt-get before it would look anywhere.
             package: "--no-such-option",
+            asked: "-V",
             shows: "anything",
         };
         tool.ensure(false).expect("it is only said");

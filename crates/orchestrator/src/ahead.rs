@@ -41,6 +41,8 @@ impl Waiting {
 pub(crate) struct Ahead {
     jobs: VecDeque<Waiting>,
     limit: usize,
+    /// Whether the last lease gave more jobs than workers were free.
+    given: bool,
     /// When the limit was last set, and how many jobs have ended since.
     since: Duration,
     ended: u32,
@@ -83,8 +85,14 @@ impl Ahead {
         self.unsettled_since = None;
     }
 
+    /// Whether the last lease gave something ahead, so that asking for more of it is worth a call.
+    pub(crate) fn was_given(&self) -> bool {
+        self.given
+    }
+
     /// The queue answered: measures anew how many jobs the workers do within the horizon.
-    pub(crate) fn answered(&mut self, now: Duration) {
+    pub(crate) fn answered(&mut self, now: Duration, given: bool) {
+        self.given = given;
         let took = now.saturating_sub(self.since).as_secs_f64();
         let done = f64::from(self.ended) * HORIZON.as_secs_f64() / took.max(1e-6);
         self.limit = if done >= MOST as f64 { MOST } else { done as usize };

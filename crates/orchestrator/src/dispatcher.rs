@@ -74,8 +74,6 @@ pub(crate) struct Dispatcher {
     hungry: bool,
     /// Whether the last lease gave less than it was asked for.
     dry: bool,
-    /// Whether it gave more jobs than workers were free.
-    gave_ahead: bool,
     /// When a lease may find something although nothing changed.
     next_open: Option<Duration>,
     /// The queue is not listened to before then.
@@ -150,7 +148,6 @@ impl Dispatcher {
             epoch: Epoch::default(),
             hungry: true,
             dry: false,
-            gave_ahead: false,
             next_open: None,
             listen_after: Duration::ZERO,
             announced: false,

@@ -352,3 +352,33 @@ async fn inv_bounded_expired_values_leave_the_cache() {
     assert_eq!(rows().await, 3);
     assert!(queue.cache_get("robots:h22.example").await.unwrap().is_some());
 }
+
+/// A backup, or somebody's `sqlite3` shell, may read for hours. The log grows meanwhile, and is emptied afterwards.
+#[tokio::test]
+async fn a_reader_that_does_not_end_delays_no_write_however_long_the_log_is() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    queue.join(&worker("w"), TTL).await.unwrap();
+    let mut reader = fixture.raw().await;
+    let mut reading = reader.begin().await.unwrap();
+    let count = "SELECT count(*) FROM jobs";
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut *reading).await.unwrap(), 0);
+    let large = |n: usize| NewJob { payload: "1".repeat(500_000), ..job(&format!("a{n}"), "h.example") };
+    let jobs: Vec<_> = (0..60).map(large).collect();
+    queue.enqueue(&jobs).await.unwrap();
+    #[allow(clippy::disallowed_methods, reason = "what is measured is the time that callers wait")]
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        queue.heartbeat(&WorkerId::from_text("w"), TTL).await.unwrap();
+    }
+    // The patience with a reader is 10 s where nothing else could be done.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let log = fixture.folder.path().join("queue.sqlite-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 24 << 20);
+    drop(reading);
+    reader.close().await.unwrap();
+    // It is tried again once the log has grown by a quarter of what it may be.
+    queue.enqueue(&(60..80).map(large).collect::<Vec<_>>()).await.unwrap();
+    queue.heartbeat(&WorkerId::from_text("w"), TTL).await.unwrap();
+    assert!(std::fs::metadata(&log).unwrap().len() < 1 << 20, "it was not emptied");
+}

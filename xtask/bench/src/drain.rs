@@ -91,7 +91,7 @@ async fn ours(args: &Args, shape: Shape, full: bool) -> Result<(f64, f64)> {
     };
     let (began, cpu) = (machine::now(), machine::cpu());
     let summary = Orchestrator::start(config, parts(&queue, no_op())).await?.wait().await;
-    let (took, cpu) = (machine::now() - began, machine::cpu() - cpu);
+    let (took, cpu) = (machine::since(began), machine::cpu().saturating_sub(cpu));
     ensure!(
         summary.count("done") == shape.jobs as u64,
         "{} of {} were done",
@@ -109,5 +109,5 @@ fn floor(args: &Args, shape: Shape, full: bool) -> Result<f64> {
     let began = machine::now();
     let done = floor.work(shape.jobs)?;
     ensure!(done == shape.jobs, "the floor did {done} of {}", shape.jobs);
-    Ok(shape.jobs as f64 / (machine::now() - began).as_secs_f64())
+    Ok(shape.jobs as f64 / machine::since(began).as_secs_f64())
 }

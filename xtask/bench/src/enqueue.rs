@@ -51,7 +51,7 @@ async fn by_callers(args: &Args, shape: Shape, callers: usize, full: bool) -> Re
     while let Some(task) = tasks.join_next().await {
         task??;
     }
-    Ok(shape.jobs as f64 / (machine::now() - began).as_secs_f64())
+    Ok(shape.jobs as f64 / machine::since(began).as_secs_f64())
 }
 
 async fn in_batches(args: &Args, shape: Shape, full: bool) -> Result<f64> {
@@ -60,7 +60,7 @@ async fn in_batches(args: &Args, shape: Shape, full: bool) -> Result<f64> {
     let queue = ours::open(&path, full).await?;
     let began = machine::now();
     ours::fill(&queue, shape).await?;
-    Ok(shape.jobs as f64 / (machine::now() - began).as_secs_f64())
+    Ok(shape.jobs as f64 / machine::since(began).as_secs_f64())
 }
 
 fn floor(args: &Args, shape: Shape, each: usize, full: bool) -> Result<f64> {
@@ -71,5 +71,5 @@ fn floor(args: &Args, shape: Shape, each: usize, full: bool) -> Result<f64> {
     for first in (0..shape.jobs).step_by(each) {
         floor.insert_some(shape, first, each)?;
     }
-    Ok(shape.jobs as f64 / (machine::now() - began).as_secs_f64())
+    Ok(shape.jobs as f64 / machine::since(began).as_secs_f64())
 }

@@ -115,7 +115,7 @@ async fn by_hand(path: &Path) -> Result<f64> {
     let mut hand = ours::Hand::join(&queue).await?;
     let began = machine::now();
     let done = hand.work(SAMPLE).await?;
-    let took = machine::now() - began;
+    let took = machine::since(began);
     hand.leave().await?;
     ensure!(done == SAMPLE, "{done} of {SAMPLE} were done");
     Ok(took.as_secs_f64() * 1e6 / SAMPLE as f64)
@@ -127,5 +127,5 @@ fn by_floor(path: &Path, shape: Shape) -> Result<f64> {
     let began = machine::now();
     let done = floor.work(SAMPLE)?;
     ensure!(done == SAMPLE, "the floor did {done} of {SAMPLE}");
-    Ok((machine::now() - began).as_secs_f64() * 1e6 / SAMPLE as f64)
+    Ok(machine::since(began).as_secs_f64() * 1e6 / SAMPLE as f64)
 }

@@ -74,7 +74,7 @@ fn ours(args: &Args, list: &Path, shape: Shape) -> Result<(f64, f64)> {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let took = machine::now() - began;
+    let took = machine::since(began);
     ensure!(status.success(), "the import failed ({status})");
     ours::remove(&path);
     Ok((shape.jobs as f64 / took.as_secs_f64(), peak))
@@ -86,7 +86,7 @@ fn floor(args: &Args, shape: Shape) -> Result<f64> {
     let mut floor = Floor::create(&path, true)?;
     let began = machine::now();
     floor.insert_all(shape)?;
-    let rate = shape.jobs as f64 / (machine::now() - began).as_secs_f64();
+    let rate = shape.jobs as f64 / machine::since(began).as_secs_f64();
     drop(floor);
     ours::remove(&path);
     Ok(rate)

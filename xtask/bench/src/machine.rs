@@ -40,7 +40,7 @@ pub(crate) fn sync_time(dir: &Path) -> Result<Duration> {
         file.write_all(&[7; 4096])?;
         let began = now();
         file.sync_data()?;
-        times.push(now() - began);
+        times.push(since(began));
     }
     drop(file);
     std::fs::remove_file(&path)?;
@@ -50,4 +50,9 @@ pub(crate) fn sync_time(dir: &Path) -> Result<Duration> {
 pub(crate) fn median<T: Copy + PartialOrd>(values: &mut [T]) -> T {
     values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     values[values.len() / 2]
+}
+
+/// Time since `began` on [`now`]'s clock.
+pub(crate) fn since(began: Duration) -> Duration {
+    now().saturating_sub(began)
 }

@@ -52,5 +52,5 @@ async fn measure_shape(args: &Args, shape: Shape, report: &mut Report) -> Result
 }
 
 fn ms_since(began: std::time::Duration) -> f64 {
-    (machine::now() - began).as_secs_f64() * 1e3
+    machine::since(began).as_secs_f64() * 1e3
 }

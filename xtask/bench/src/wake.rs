@@ -32,7 +32,7 @@ pub(crate) async fn measure(args: &Args, report: &mut Report) -> Result<()> {
     report.figure("wake-up, another process on the file", "ms", &other, Bound::AtMost(30.0));
     let cpu = machine::cpu();
     tokio::time::sleep(IDLE_FOR).await;
-    let idle = (machine::cpu() - cpu).as_secs_f64() / IDLE_FOR.as_secs_f64() * 100.0;
+    let idle = machine::cpu().saturating_sub(cpu).as_secs_f64() / IDLE_FOR.as_secs_f64() * 100.0;
     report.figure("idle: share of a core", "%", &[idle], Bound::AtMost(1.0));
     drop(run);
     Ok(())
@@ -60,7 +60,7 @@ async fn same_process(queue: &SqliteQueue, started: &mut UnboundedReceiver<Durat
         let called = machine::now();
         queue.enqueue_one(NewJob::new(ArtifactId::new(format!("same:{round}"))?, "{}")).await?;
         let at = started.recv().await.context("the run has ended")?;
-        waits.push((at - called).as_secs_f64() * 1e3);
+        waits.push(at.saturating_sub(called).as_secs_f64() * 1e3);
     }
     Ok(waits)
 }
@@ -81,7 +81,7 @@ async fn other_process(path: &Path, started: &mut UnboundedReceiver<Duration>) -
         let called = lines.next_line().await?.context("the child has ended")?;
         let called = Duration::from_nanos(called.parse()?);
         let at = started.recv().await.context("the run has ended")?;
-        waits.push((at.saturating_sub(called)).as_secs_f64() * 1e3);
+        waits.push(at.saturating_sub(called).as_secs_f64() * 1e3);
     }
     drop(stdin);
     child.wait().await?;

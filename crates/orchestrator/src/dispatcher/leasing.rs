@@ -75,7 +75,7 @@ impl Dispatcher {
         // What is held ahead would start before the errors of those before it are known.
         let ahead = if self.config.budgets.max_errors.is_some() { 0 } else { ahead.min(most - max) };
         // With no worker free, only lanes that have lately given ahead are worth a call.
-        if max == 0 && (ahead == 0 || !self.gave_ahead) {
+        if max == 0 && (ahead == 0 || !self.ahead.was_given()) {
             return None;
         }
         self.requests += 1;

@@ -107,8 +107,7 @@ impl Dispatcher {
         self.epoch = batch.epoch;
         let wanted = if request.max > 0 { request.max } else { request.ahead };
         self.dry = batch.jobs.len() < wanted;
-        self.gave_ahead = batch.jobs.len() > request.max;
-        self.ahead.answered(self.shared.now());
+        self.ahead.answered(self.shared.now(), batch.jobs.len() > request.max);
         self.next_open = batch.next_open.map(|after| Self::open_at(replied_at, after, batch.jobs.len()));
         if !self.dry || request.alone {
             self.look_for_work();

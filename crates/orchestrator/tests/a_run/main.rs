@@ -3,6 +3,7 @@
 
 mod alone;
 mod budgets;
+mod calendar;
 mod draining;
 mod faults;
 mod flaky;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,15 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(crate) struct TokioClock {
     began: tokio::time::Instant,
+    /// How far the calendar was stepped away, in seconds.
+    step: AtomicI64,
+}
+
+impl TokioClock {
+    /// Steps the calendar to so many seconds beside the right time, as an administrator or NTP may.
+    pub(crate) fn step_wall(&self, seconds: i64) {
+        self.step.store(seconds, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -29,7 +39,10 @@ impl Clock for TokioClock {
         Duration::from_hours(24) + self.began.elapsed()
     }
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 20_000) + self.began.elapsed()
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 20_000) + self.began.elapsed();
+        let step = self.step.load(Ordering::Relaxed);
+        let length = Duration::from_secs(step.unsigned_abs());
+        if step < 0 { wall - length } else { wall + length }
     }
     fn boot(&self) -> String {
         "boot-1".to_owned()
@@ -121,7 +134,7 @@ impl Bench {
         work: impl for<'a> Fn(&'a Job, &'a dyn Context) -> Work<'a> + Send + Sync + 'static,
     ) -> Self {
         #[allow(clippy::disallowed_methods, reason = "this is the tests' clock")]
-        let clock = Arc::new(TokioClock { began: tokio::time::Instant::now() });
+        let clock = Arc::new(TokioClock { began: tokio::time::Instant::now(), step: AtomicI64::new(0) });
         let (sender, events) = mpsc::unbounded_channel();
         let pipeline = TestPipeline {
             work: Box::new(work),

@@ -28,9 +28,18 @@ pub(super) enum Meaning {
     Denied(Reason),
 }
 
+/// When the answer was made, by its host's own calendar. A date of that host means nothing beside our calendar, which
+/// may be off by any amount: it would end a closing too early, or an hour too late.
+fn sent_at(headers: &HeaderMap, wall: SystemTime) -> SystemTime {
+    text(headers, &header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(wall)
+}
+
 /// Judges a head. `resuming` says that the request had a range.
 pub(super) fn meaning(status: u16, headers: &HeaderMap, resuming: bool, wall: SystemTime) -> Meaning {
-    let asks = || text(headers, &header::RETRY_AFTER).and_then(|value| retry_after::parse(value, wall));
+    let asks = || {
+        text(headers, &header::RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value, sent_at(headers, wall)))
+    };
     // The delivery network says itself that this is a challenge, under whatever status.
     let challenged = headers.get("cf-mitigated").is_some_and(|value| value.as_bytes() == b"challenge");
     match status {
@@ -101,6 +110,17 @@ mod tests {
         assert_eq!(check(429, &[("retry-after", "7")], false), seven);
         assert_eq!(check(503, &[("retry-after", "0")], false), Meaning::Broken);
         assert_eq!(check(500, &[("retry-after", "7")], false), Meaning::Broken);
+    }
+
+    #[test]
+    fn a_retry_after_date_is_relative_to_the_answers_own_date() {
+        let retry_after = ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let date = ("date", "Sun, 06 Nov 1994 08:49:00 GMT");
+        let said = Meaning::Throttled(Some(Duration::from_secs(37)));
+        assert_eq!(check(429, &[retry_after, date], false), said);
+        // Only a host without a calendar is judged by ours, which is decades behind here.
+        let a_day = Meaning::Throttled(Some(Duration::from_hours(24)));
+        assert_eq!(check(429, &[retry_after, ("date", "today")], false), a_day);
     }
 
     #[test]

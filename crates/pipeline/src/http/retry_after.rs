@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime};
 /// The longest time that is believed.
 const MOST: Duration = Duration::from_hours(24);
 
-/// The length that a `Retry-After` names: seconds, or an HTTP date in one of its three forms, relative to `wall`.
+/// The length that a `Retry-After` names: seconds, or an HTTP date in one of its three forms, relative to `sent_at`, when the
+/// answer was made.
 ///
 /// `None` if it names none: zero and past dates count as absent, as does what cannot be read. Never more than 24 h.
-pub(super) fn parse(value: &str, wall: SystemTime) -> Option<Duration> {
+pub(super) fn parse(value: &str, sent_at: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let length = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a number takes mean "very long", which the cap turns into a day.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        httpdate::parse_http_date(value).ok()?.duration_since(wall).ok()?
+        httpdate::parse_http_date(value).ok()?.duration_since(sent_at).ok()?
     };
     (!length.is_zero()).then(|| length.min(MOST))
 }

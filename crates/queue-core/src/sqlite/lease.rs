@@ -63,9 +63,10 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         repeated = repeat(tx, request).await?;
     } else if opening.alive && tx.tally.paused_until <= tx.now {
         if request.alone {
-            let mut room = Room { all: request.max.min(usize::from(!opening.holds)), limited: 1 };
+            let mut room =
+                Room { all: request.max.min(usize::from(opening.holds == Holds::Nothing)), limited: 1 };
             take(tx, request, ALONE, room.all, &mut room, &mut jobs).await?;
-        } else if !opening.alone {
+        } else if opening.holds != Holds::Alone {
             let mut room = Room { all: request.max + request.ahead, limited: request.max };
             take_fairly(tx, request, &opening.classes, &mut room, &mut jobs).await?;
             if request.ahead > 0 {
@@ -76,8 +77,9 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         if !jobs.is_empty() || opening.classes.iter().any(|(_, open_at)| *open_at <= tx.now) {
             // Visits have put turns off since.
             opening.classes = classes(tx).await?;
-            opening.holds |= !jobs.is_empty();
-            opening.alone |= request.alone && !jobs.is_empty();
+            if !jobs.is_empty() {
+                opening.holds = if request.alone { Holds::Alone } else { Holds::Something };
+            }
         }
     }
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
@@ -85,14 +87,21 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
     Ok(Leased { batch: LeaseBatch { jobs, next_open, alone_waiting, epoch: tx.epoch() }, at: tx.now })
 }
 
+/// What the process that asks holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// Nothing; also if it holds ordinary jobs and asks for ordinary ones, where that makes no difference.
+    Nothing,
+    Something,
+    /// A job that must run alone.
+    Alone,
+}
+
 /// What decides whether and where a request can be given something.
 struct Opening {
     /// The process that asks has joined and not expired.
     alive: bool,
-    /// It holds something. Only known if the request is for a job that must run alone.
-    holds: bool,
-    /// It holds a job that must run alone.
-    alone: bool,
+    holds: Holds,
     /// It was answered this request before, and still holds something of it.
     repeated: bool,
     /// When the first process expires; in the past, it is to be swept.
@@ -132,10 +141,14 @@ async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
         .fetch_one(&mut *tx.conn)
         .await
         .map_err(failed)?;
+    let holds = match (row.get(1), row.get(2)) {
+        (_, true) => Holds::Alone,
+        (true, false) => Holds::Something,
+        (false, false) => Holds::Nothing,
+    };
     Ok(Opening {
         alive: row.get(0),
-        holds: row.get(1),
-        alone: row.get(2),
+        holds,
         repeated: row.get(3),
         first_expiry: row.get::<Option<i64>, _>(4).map(Timestamp),
         expires: row.get::<Option<i64>, _>(5).map(Timestamp),
@@ -548,7 +561,8 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
     let alone_waiting = paused_until <= tx.now && alone.is_some_and(|open_at| open_at <= tx.now);
     // What must run alone and could is said by `alone_waiting`; it is no reason to ask for anything else.
     // A process that can be given nothing as it is now must not be told to ask at once, and again at once.
-    let is_eligible = opening.alive && if request.alone { !opening.holds } else { !opening.alone };
+    let is_eligible = opening.alive
+        && if request.alone { opening.holds == Holds::Nothing } else { opening.holds != Holds::Alone };
     let is_wanted = |class: i64, open_at: Timestamp| match class {
         _ if !is_eligible => false,
         ALONE => request.alone || open_at.max(paused_until) > tx.now,

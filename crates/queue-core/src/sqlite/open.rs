@@ -26,7 +26,7 @@ const MIGRATIONS: [&str; 2] = [
 ];
 
 /// How long SQLite itself waits for a lock. Ours come first, so this only meets foreign tools on the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When a transaction counts as committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

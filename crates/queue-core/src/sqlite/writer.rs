@@ -6,17 +6,17 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::Anchor;
 use super::locks::Locks;
-use super::open::{Inner, located};
+use super::open::{BUSY_TIMEOUT, Inner, located};
 use super::tx::Tx;
 use crate::{Epoch, ErrorKind, QueueError, Result};
 
@@ -33,6 +33,10 @@ const CHECKPOINT_WEIGHT: usize = 4_000;
 /// A log of so many bytes is emptied by the writer itself, between two groups: copying beside a writer that never
 /// rests never reaches the log's end, and the file would grow without bound.
 const LOG_MAX_BYTES: u64 = 24 << 20;
+/// How much longer a log that could not be emptied gets before it is tried again.
+const LOG_STEP_BYTES: u64 = 6 << 20;
+/// How long emptying waits for readers. Ours are shorter; a backup may read for hours, and meanwhile nobody could write.
+const READERS_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Who goes first in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +154,7 @@ async fn write(
     written: watch::Sender<usize>,
 ) {
     let mut group: Vec<Box<dyn Call>> = Vec::new();
+    let mut log_max = LOG_MAX_BYTES;
     loop {
         while group.len() < GROUP_MAX
             && let Ok(call) = queue.try_recv()
@@ -185,19 +190,35 @@ async fn write(
                 }
             }
         }
-        if std::fs::metadata(&log).is_ok_and(|log| log.len() > LOG_MAX_BYTES) {
+        if length(&log) > log_max {
             empty_log(&mut conn, &locks).await;
+            let left = length(&log);
+            log_max = if left > LOG_MAX_BYTES { left + LOG_STEP_BYTES } else { LOG_MAX_BYTES };
         }
     }
     // Closing copies the log back if nobody else has the file open; what it cannot do the next process does.
     let _ = conn.close().await;
 }
 
-/// Copies the whole log back and cuts it off. Waits for readers, which are short.
+fn length(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |log| log.len())
+}
+
+/// Copies the whole log back and cuts it off. Waits for readers, but not for long: nobody writes meanwhile.
 async fn empty_log(conn: &mut SqliteConnection, locks: &Locks) {
     let Ok(_turn) = locks.write_turn().await else { return };
-    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(conn).await {
-        tracing::debug!(%error, "the write-ahead log could not be emptied; it is tried again after the next group");
+    let patience = |time: Duration| AssertSqlSafe(format!("PRAGMA busy_timeout = {}", time.as_millis()));
+    let emptied = async {
+        sqlx::query(patience(READERS_PATIENCE)).execute(&mut *conn).await?;
+        // A reader in the way is no error here: the log just stays as long as it is.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *conn).await
+    };
+    if let Err(error) = emptied.await {
+        tracing::debug!(%error, "the write-ahead log could not be emptied; it is tried again when it has grown");
+    }
+    // The writer has more patience with whoever writes than with readers.
+    if let Err(error) = sqlx::query(patience(BUSY_TIMEOUT)).execute(conn).await {
+        tracing::debug!(%error, "the writer's patience could not be set back");
     }
 }
 
