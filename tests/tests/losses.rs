@@ -76,7 +76,7 @@ async fn inv_attempts_a_poison_job_ends_in_error_and_takes_nobody_along() {
     let poison = &jobs["poison"];
     assert_eq!((poison.state, poison.losses, poison.attempts), (JobState::Error, 5, 0));
     let said = poison.last_error.as_deref().unwrap();
-    assert!(said.contains("5 worker processes died"), "{said}");
+    assert!(said.contains("its worker process died 5 times"), "{said}");
     for (id, job) in jobs.iter().filter(|(id, _)| *id != "poison") {
         assert_eq!(job.state, JobState::Done, "{id} is innocent: {:?}", job.last_error);
     }

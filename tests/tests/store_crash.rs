@@ -69,7 +69,12 @@ impl Ledger {
                     self.job(&job[0]).settled = Some((job[1].as_i64().unwrap(), verdict, false));
                 }
             }
-            "settled" => each.iter().for_each(|key| self.job(key).settled.as_mut().unwrap().2 = true),
+            "settled" => {
+                for job in &each {
+                    let settled = self.job(&job[0]).settled.as_mut().unwrap();
+                    settled.2 |= job[1].as_i64() == Some(settled.0);
+                }
+            }
             "published" => each.iter().for_each(|key| self.job(key).published = true),
             "opened" => {}
             other => unreachable!("{other} is not said"),

@@ -13,6 +13,9 @@ use crate::shared::Shared;
 /// So many rows are read and published at a time (INV-BOUNDED).
 const PAGE: usize = 256;
 
+/// So long a living process of the same store is left to publish what it settled.
+const OWNERS_TIME: Duration = Duration::from_mins(1);
+
 /// What a recovery did.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
@@ -30,6 +33,7 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
     // The empty id is nobody's, so it lists just what no process ended.
     let store = store.unwrap_or_else(|| StoreId(String::new()));
     let mut recovered = Recovered::default();
+    let others_publish = has_store && shares_store(&shared, &store).await;
     let mut after = None;
     loop {
         let page = JobPage { after, limit: PAGE };
@@ -44,7 +48,11 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
         after = Some(last.id);
         let mut batch = Vec::with_capacity(records.len());
         // Asked after the listing: a job of ours is registered from before its settlement until it is published.
-        for record in records.iter().filter(|record| !shared.registry.is_ours(record.id)) {
+        let is_anothers =
+            |record: &JobRecord| others_publish && is_recent(&shared, record) && record.outcome.is_some();
+        let left =
+            records.iter().filter(|record| !shared.registry.is_ours(record.id) && !is_anothers(record));
+        for record in left {
             match ended_from_record(record) {
                 Ok(ended) => {
                     tell_if_ended_by_the_store(&shared, record);
@@ -68,6 +76,25 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
             }
         }
     }
+}
+
+/// Whether another living process works for the same store.
+async fn shares_store(shared: &Shared, store: &StoreId) -> bool {
+    let now = shared.wall_ms();
+    let workers = shared.admin.workers().await.unwrap_or_else(|error| {
+        shared.store_failed(&error);
+        Vec::new()
+    });
+    workers.iter().any(|worker| {
+        worker.id != shared.worker && worker.expires_at.0 > now && worker.store.as_ref() == Some(store)
+    })
+}
+
+/// Whether whoever settled the job may just be about to publish it. Were it published here too, it would get a second
+/// line in the manifest.
+fn is_recent(shared: &Shared, record: &JobRecord) -> bool {
+    let ended_at = record.finished_at.unwrap_or(record.updated_at).0;
+    shared.wall_ms().saturating_sub(ended_at) < OWNERS_TIME.as_millis() as i64
 }
 
 /// A job that the store itself ended (its processes died once too often) was settled by no process, so nobody has told

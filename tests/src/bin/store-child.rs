@@ -207,8 +207,9 @@ impl Actor {
         let then = self.random.bool().then(|| self.request());
         say(&json!({ "settling": said }));
         let settled = self.queue.settle(&settlements, then.as_ref()).await.unwrap();
-        let keys: Vec<_> = jobs.iter().map(|job| &job.artifact_id).collect();
-        say(&json!({ "settled": keys }));
+        // With the fence: meanwhile another task may have leased the job again, and be settling it.
+        let claims: Vec<_> = jobs.iter().map(|job| json!([job.artifact_id, job.token.fence])).collect();
+        say(&json!({ "settled": claims }));
         for (job, answer) in jobs.iter().zip(settled.answers) {
             match answer {
                 Answer::Recorded(JobState::Queued) => {
