@@ -72,7 +72,10 @@ const PARTS: [Part; 11] = [
         needs: Some(&tools::FAKETIME),
         ..Part::of_tests("clock", "steps of the calendar by an hour lose no lease and start nothing early")
     },
-    Part::of_tests("readme", "every command of the README does what the README says"),
+    Part {
+        package: "longhaul",
+        ..Part::of_tests("readme", "every command of the README does what the README says")
+    },
 ];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {

@@ -135,7 +135,8 @@ impl Model {
         // A limited lane that waits for a worker ends a batch early.
         let ended = request.ahead > 0
             && limited == request.max
-            && self.due(request, agree).iter().any(|(lane, _)| self.is_limited(lane, &request.rules));
+            // Also one that others' rules have put off here: where it stands in the other store is not known.
+            && self.due(request, true).iter().any(|(lane, _)| self.is_limited(lane, &request.rules));
         match left.filter(|_| given.len() < most && !ended) {
             Some((lane, class)) => illegal(format!(
                 "only {} of {most} were given, and lane {:?}, class {class}, has more",
