@@ -184,16 +184,17 @@ impl<'c> World<'c> {
         }
     }
 
-    /// A request that is given nothing: what it does is the sweep.
-    pub fn sweeper(&self, worker: WorkerId) -> LeaseRequest {
+    /// A request that is given nothing: what it does is the sweep. By the process' own rules, as everything it asks.
+    pub fn sweeper(&self, id: WorkerId) -> LeaseRequest {
+        let own = self.workers.iter().find(|worker| worker.info.id == id);
         LeaseRequest {
-            worker,
+            rules: own.map_or_else(|| Arc::new(LaneRules::unlimited()), |worker| Arc::clone(&worker.rules)),
+            worker: id,
             number: RequestNumber(0),
             max: 0,
             ahead: 0,
             alone: false,
             max_losses: self.max_losses,
-            rules: Arc::new(LaneRules::unlimited()),
         }
     }
 
