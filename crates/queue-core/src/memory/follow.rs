@@ -105,11 +105,8 @@ impl Model {
             }
             let due = self.due(request, agree);
             let is_lowers_turn = self.grants % LOWER_EVERY == LOWER_EVERY - 1;
-            let highest = due.iter().map(|(_, due)| *due).filter(|due| *due != ALONE).max();
-            let before = |due: u8| {
-                due != ALONE
-                    && if is_lowers_turn { Some(class) == highest && due < class } else { due > class }
-            };
+            // Whose turn it is among the lower ones also depends on classes whose turn is open and that cannot give.
+            let before = |due: u8| due != ALONE && due > class && !is_lowers_turn;
             // A batch with jobs ahead is not in the order in which they were chosen.
             if eligible == Eligible::Ordinary
                 && request.ahead == 0
