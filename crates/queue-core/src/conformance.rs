@@ -419,6 +419,8 @@ cases! {
         explains_a_cool_down,
         explains_caps_and_paces_by_the_rules_it_is_given,
         explains_pauses,
+        explains_by_the_cause_that_ends_last,
+        explains_a_full_lane_only_where_nothing_else_holds,
     }
     counting {
         inv_conserve_counts_follow_every_transition,
@@ -426,6 +428,7 @@ cases! {
         stats_tell_ready_from_delayed,
         stats_say_when_something_could_be_leased,
         stats_count_live_processes,
+        stats_say_how_much_has_ended_lately,
         inv_bounded_ready_and_delayed_are_counted_up_to_10_001,
     }
     concurrency {

@@ -15,6 +15,7 @@ mod admin;
 #[cfg(feature = "sqlite")]
 mod docstokg;
 mod error;
+mod explain;
 #[cfg(feature = "fakes")]
 mod flaky;
 mod ids;

@@ -18,7 +18,7 @@ pub(super) async fn while_the_queue_is_paused_nothing_is_leased(store: &TestStor
     assert_eq!((batch.jobs.len(), batch.next_open), (0, None), "only an event can end it");
     let stats = store.queue().stats().await.unwrap();
     assert!(stats.paused.unwrap().contains("alice: disk full"));
-    assert_eq!(stats.next_open, None);
+    assert_eq!((stats.next_open, stats.paused_for), (None, None));
     assert!(store.queue().resume(None).await.unwrap());
     assert!(!store.queue().resume(None).await.unwrap(), "there is none any more");
     assert_eq!(store.queue().stats().await.unwrap().paused, None);
@@ -33,9 +33,11 @@ pub(super) async fn a_pause_with_an_end_ends_by_itself(store: &TestStore) {
     assert!(batch.jobs.is_empty());
     assert_wait(batch.next_open, Duration::from_secs(30));
     assert_wait(store.queue().stats().await.unwrap().next_open, Duration::from_secs(30));
+    assert_wait(store.queue().stats().await.unwrap().paused_for, Duration::from_secs(30));
     store.advance_secs(30);
     assert_eq!(store.lease(&worker, 1).await.len(), 1);
-    assert_eq!(store.queue().stats().await.unwrap().paused, None);
+    let stats = store.queue().stats().await.unwrap();
+    assert_eq!((stats.paused, stats.paused_for), (None, None));
     assert!(!store.queue().resume(None).await.unwrap());
 }
 
