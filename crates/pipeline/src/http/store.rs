@@ -48,11 +48,31 @@ impl Store {
         Ok(Self { root, device, manifest, id, parts: Path::new(OWN_FOLDER).join("parts") })
     }
 
+    /// Looks at a folder without changing anything in it; `None` if it is no output folder.
+    pub(super) fn look(root: &Path) -> io::Result<Option<Self>> {
+        let root = std::path::absolute(root)?;
+        let id = match fs::read_to_string(root.join(OWN_FOLDER).join("store")) {
+            Ok(text) => text.trim_end().to_owned(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let device = fs::metadata(&root)?.dev();
+        let (manifest, parts) = (root.join("manifest.jsonl"), Path::new(OWN_FOLDER).join("parts"));
+        Ok(Some(Self { root, device, manifest, id, parts }))
+    }
+
+    /// The folder of the parts of one queue, relative to the root.
+    pub(super) fn parts_of(&self, queue: &str) -> PathBuf {
+        let name: String = queue.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+        self.parts.join(name)
+    }
+
     /// The same folder with parts of a queue's own: jobs are numbered by their queue, so two queues that share a folder
     /// would otherwise take each other's parts for leftovers of their own.
     pub(super) fn for_queue(mut self, queue: &str) -> Result<Self, SetupError> {
-        let name: String = queue.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        self.parts.push(name);
+        self.parts = self.parts_of(queue);
         let parts = self.parts();
         fs::create_dir_all(&parts)
             .map_err(|error| SetupError::output("create the output folder", &parts, error))?;
