@@ -3,7 +3,11 @@
 //! What the values mean together (a heartbeat against its lease) is checked by the command that uses them.
 
 mod duration;
+mod help;
 mod import;
+mod jobs;
+mod lane;
+mod operate;
 mod rate;
 mod run;
 mod size;
@@ -13,7 +17,14 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use help::parse;
 pub(crate) use import::{EnqueueArgs, ImportArgs};
+pub(crate) use jobs::{
+    CancelArgs, ExplainArgs, FilterArgs, IdsArgs, ListArgs, RequeueArgs, RetryFailedArgs, ShowArgs,
+};
+pub(crate) use operate::{
+    CheckArgs, LanesArgs, LimitArgs, PauseArgs, PruneArgs, ResumeArgs, StatsArgs, WorkersArgs,
+};
 pub(crate) use rate::HostRate;
 pub(crate) use run::{Layout, RunArgs};
 
@@ -84,6 +95,22 @@ pub(crate) enum Format {
     Table,
     /// One JSON object
     Json,
+    /// One JSON object a line; where there is one alone, the same as json
+    Jsonl,
+}
+
+/// How a command's result is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FormatArg {
+    /// How the result is printed: table, json or jsonl
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "LONGHAUL_FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,18 +136,32 @@ pub(crate) enum QueueCommand {
     /// Runs until it is stopped, or with --drain until nothing is left. Press Ctrl-C to stop: running jobs get --grace
     /// to finish, and a later run goes on with the rest.
     Run(Box<RunArgs>),
-    /// Show what is in the queue
-    ///
-    /// Needs no run, and disturbs none.
+    /// Show what is in the queue, in numbers
     Stats(StatsArgs),
-}
-
-/// `queue stats`.
-#[derive(Debug, Args)]
-pub(crate) struct StatsArgs {
-    /// How the result is printed
-    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
-    pub(crate) format: Format,
+    /// List jobs by their numbers
+    List(ListArgs),
+    /// Show all that is known of one job, with its history
+    Show(ShowArgs),
+    /// Say why a job is not running now, and when it could
+    Explain(ExplainArgs),
+    /// Give jobs in error another chance, with fresh attempts
+    RetryFailed(RetryFailedArgs),
+    /// Fetch jobs again that have ended, however they did
+    Requeue(RequeueArgs),
+    /// Take jobs out of the queue; one that runs is stopped
+    Cancel(CancelArgs),
+    /// Let nothing start any more, everywhere or at one host
+    Pause(PauseArgs),
+    /// End a pause
+    Resume(ResumeArgs),
+    /// Show hosts: what waits for them, and why one is closed
+    Lanes(LanesArgs),
+    /// Show the processes that work on the queue
+    Workers(WorkersArgs),
+    /// Forget the details of jobs that ended long ago
+    Prune(PruneArgs),
+    /// Check the queue and its finished files, and mend them
+    Check(CheckArgs),
 }
 
 fn queue_path(text: &str) -> Result<PathBuf, String> {
@@ -137,13 +178,11 @@ fn queue_path(text: &str) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 
     #[test]
@@ -160,6 +199,6 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&help::command());
     }
 }

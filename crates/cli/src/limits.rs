@@ -4,17 +4,26 @@ use std::time::Duration;
 
 use longhaul_limiter::{Lane, LaneLimits, LaneRules, Pace, Paces, Role, Window};
 
-use crate::args::RunArgs;
+use crate::args::{HostRate, LimitArgs, RunArgs};
 use crate::exit::UsageError;
 
 /// The rules of a run.
 pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, UsageError> {
+    made_of(args.max_per_host, args.contact.is_some(), &args.rate)
+}
+
+/// The rules of runs that are started with these flags.
+pub(crate) fn rules(args: &LimitArgs) -> Result<LaneRules, UsageError> {
+    made_of(args.max_per_host, args.contact.is_some(), &args.rate)
+}
+
+fn made_of(max_per_host: u32, has_contact: bool, rates: &[HostRate]) -> Result<LaneRules, UsageError> {
     let mut rules = LaneRules::default();
-    rules.any.cap = Some(args.max_per_host);
-    if args.contact.is_some() {
+    rules.any.cap = Some(max_per_host);
+    if has_contact {
         with_contact(&mut rules);
     }
-    for rate in &args.rate {
+    for rate in rates {
         let paces = Paces::Shared(rate.pace.clone());
         let Some(host) = &rate.host else {
             rules.any.paces = paces;

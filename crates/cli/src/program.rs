@@ -4,10 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
 use longhaul_limiter::{Clock, SystemClock};
 
-use crate::args::{Cli, Command, QueueCommand};
+use crate::args::{self, Cli, Command, QueueCommand};
 use crate::commands;
 use crate::exit::{Exit, UsageError};
 use crate::output::{Console, start_logging};
@@ -18,7 +17,7 @@ const LAST_MOMENTS: Duration = Duration::from_secs(2);
 /// Everything.
 pub(crate) fn main() -> ExitCode {
     // Wrong flags end here, with 2, as do --help and --version, with 0.
-    let cli = Cli::parse();
+    let cli = args::parse();
     let console = Console::new(cli.global.quiet);
     match run(cli, &console) {
         Ok(exit) => exit.into(),
@@ -41,7 +40,19 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
             QueueCommand::Import(args) => commands::import(global, args, console, clock).await,
             QueueCommand::Enqueue(args) => commands::enqueue(global, args, console, clock).await,
             QueueCommand::Run(args) => commands::run(global, *args, console, clock).await,
-            QueueCommand::Stats(args) => commands::stats(global, &args, clock).await,
+            QueueCommand::Stats(args) => commands::stats(global, args, console, clock).await,
+            QueueCommand::List(args) => commands::list(global, args, console, clock).await,
+            QueueCommand::Show(args) => commands::show(global, args, console, clock).await,
+            QueueCommand::Explain(args) => commands::explain(global, args, console, clock).await,
+            QueueCommand::RetryFailed(args) => commands::retry_failed(global, args, console, clock).await,
+            QueueCommand::Requeue(args) => commands::requeue(global, args, console, clock).await,
+            QueueCommand::Cancel(args) => commands::cancel(global, args, console, clock).await,
+            QueueCommand::Pause(args) => commands::pause(global, args, console, clock).await,
+            QueueCommand::Resume(args) => commands::resume(global, args, console, clock).await,
+            QueueCommand::Lanes(args) => commands::lanes(global, args, console, clock).await,
+            QueueCommand::Workers(args) => commands::workers(global, args, console, clock).await,
+            QueueCommand::Prune(args) => commands::prune(global, args, console, clock).await,
+            QueueCommand::Check(args) => commands::check(global, args, console, clock).await,
         }
     });
     runtime.shutdown_timeout(LAST_MOMENTS);

@@ -19,7 +19,7 @@ use crate::args::{Format, Global, RunArgs};
 use crate::exit::Exit;
 use crate::import::{Import, Importer, Input, Making};
 use crate::limits;
-use crate::output::{Console, count, duration, number_of, print_data};
+use crate::output::{Console, count, duration, number_of, pause, print_data};
 use crate::progress::RunObserver;
 use crate::signals::Signals;
 use crate::store::Store;
@@ -169,7 +169,7 @@ fn nothing_to_do(
             count(counts.error),
         ));
     }
-    if args.format == Format::Json {
+    if args.format != Format::Table {
         let summary = Summary::new(
             (End::Drained, None),
             std::time::Duration::ZERO,
@@ -201,7 +201,8 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
             .note("         nothing to do yet: import a file from another terminal; this run waits for it");
     }
     if let Some(paused) = &stats.paused {
-        console.warn(&format!("the queue is paused, so nothing starts: {paused}"));
+        let paused = pause(paused, stats.paused_for);
+        console.warn(&format!("nothing starts, because the queue is paused by {paused}"));
     }
     if stats.workers > 0 {
         let others = number_of(stats.workers, "other run works", "other runs work");
@@ -240,7 +241,7 @@ fn spent(budget: Budget, args: &RunArgs) -> String {
 
 fn print_summary(summary: &Summary, format: Format) -> Result<()> {
     print_data(&match format {
-        Format::Json => serde_json::to_string(summary)?,
+        Format::Json | Format::Jsonl => serde_json::to_string(summary)?,
         Format::Table => summary.text(),
     })?;
     Ok(())

@@ -1,0 +1,37 @@
+//! The command line as it is shown: each command's help fits a screen.
+//!
+//! The global options are told once, by `longhaul --help`, and environment variables by their rule; with both repeated for
+//! every command, none would fit.
+
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::Cli;
+
+/// What stands below the help of each command.
+const BELOW: &str = "See `longhaul --help` for options of every command, like --queue.";
+/// What the help of the program itself says of variables.
+const VARIABLES: &str =
+    "Every option can come from the environment: --max-per-host is LONGHAUL_MAX_PER_HOST.";
+
+/// Reads the command line. Wrong flags end the process here, with 2, as do --help and --version, with 0.
+pub(crate) fn parse() -> Cli {
+    let matches: ArgMatches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The whole command line.
+pub(super) fn command() -> Command {
+    let command = Cli::command();
+    let hidden: Vec<Arg> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.clone().hide(true)).collect();
+    let below = command.get_after_help().map(|text| format!("{text}\n\n{VARIABLES}")).unwrap_or_default();
+    let command = command.mut_args(|arg| arg.hide_env(true)).after_help(below);
+    command.mut_subcommands(|sub| shorten(sub, &hidden))
+}
+
+fn shorten(command: Command, hidden: &[Arg]) -> Command {
+    let command = command.mut_args(|arg| arg.hide_env(true));
+    let example = command.get_after_help().map(|text| format!("{text}\n\n")).unwrap_or_default();
+    let command = command.args(hidden).after_help(format!("{example}{BELOW}"));
+    command.mut_subcommands(|sub| shorten(sub, hidden))
+}
