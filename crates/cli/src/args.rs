@@ -102,7 +102,7 @@ pub(crate) enum Format {
 /// How a command's result is printed.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct FormatArg {
-    /// How the result is printed: table, json or jsonl
+    /// Print as table, json or jsonl
     #[arg(
         long,
         value_name = "FORMAT",
@@ -124,8 +124,7 @@ pub(crate) enum Command {
 pub(crate) enum QueueCommand {
     /// Put artifacts from files into the queue
     ///
-    /// A line is a JSON object with an `id`, an OpenAlex work, a DOI or a URL. What is in the queue already is left as
-    /// it is, so an import can be repeated, and goes on where it was interrupted.
+    /// A line is a JSON object with an `id`, an OpenAlex work, a DOI or a URL. An import can be repeated.
     Import(ImportArgs),
     /// Put one artifact into the queue
     ///
@@ -133,8 +132,7 @@ pub(crate) enum QueueCommand {
     Enqueue(EnqueueArgs),
     /// Fetch what is in the queue
     ///
-    /// Runs until it is stopped, or with --drain until nothing is left. Press Ctrl-C to stop: running jobs get --grace
-    /// to finish, and a later run goes on with the rest.
+    /// Ctrl-C stops it: running jobs get --grace to finish, a later run goes on.
     Run(Box<RunArgs>),
     /// Show what is in the queue, in numbers
     Stats(StatsArgs),

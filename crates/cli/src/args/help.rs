@@ -3,6 +3,7 @@
 //! The global options are told once, by `longhaul --help`, and environment variables by their rule; with both repeated for
 //! every command, none would fit.
 
+use clap::builder::{Resettable, StyledStr};
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::Cli;
@@ -29,9 +30,21 @@ pub(super) fn command() -> Command {
     command.mut_subcommands(|sub| shorten(sub, &hidden))
 }
 
+/// Puts a command's help into the short form, for -h and --help alike: one with long texts takes five lines an option.
 fn shorten(command: Command, hidden: &[Arg]) -> Command {
-    let command = command.mut_args(|arg| arg.hide_env(true));
-    let example = command.get_after_help().map(|text| format!("{text}\n\n")).unwrap_or_default();
-    let command = command.args(hidden).after_help(format!("{example}{BELOW}"));
+    let command = command.mut_args(|arg| {
+        let arg = arg.hide_env(true).long_help(Resettable::Reset);
+        match arg.get_id().as_str() {
+            "format" => arg.help("Print as table, json or jsonl").hide_possible_values(true),
+            _ => arg,
+        }
+    });
+    let text = |text: Option<&StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+    let (about, long) = (text(command.get_about()), text(command.get_long_about()));
+    // What a longer description adds.
+    let more = long.strip_prefix(&about).unwrap_or(&long).trim_start_matches(['.', '\n']).trim().to_owned();
+    let parts = [more, text(command.get_after_help()), BELOW.to_owned()];
+    let below: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let command = command.args(hidden).long_about(Resettable::Reset).after_help(below.join("\n\n"));
     command.mut_subcommands(|sub| shorten(sub, hidden))
 }
