@@ -9,8 +9,9 @@ use std::time::Duration;
 use longhaul_queue_core::LeasedJob;
 use tokio_util::sync::CancellationToken;
 
-/// So many jobs are held beyond the workers at most.
-const MOST: usize = 64;
+/// So many jobs are held beyond the workers at most: while the workers take one half, the other half's ends are on their
+/// way to the queue. With a quarter as many a commit's fixed cost and the hand-overs in it bound the speed.
+const MOST: usize = 256;
 
 /// No more is held than was lately done within this time, so that slow jobs are not held ahead at all.
 const HORIZON: Duration = Duration::from_millis(50);
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// While workers have jobs ahead of them, settlements wait at most this long for company: a commit costs about as much for
 /// one as for many.
 const COMPANY: Duration = Duration::from_millis(5);
+
+/// So many that ended are company enough.
+const ENOUGH: usize = 64;
 
 /// A leased job that has not been started.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     jobs: VecDeque<Waiting>,
+    /// What is to be given back.
+    late: Vec<LeasedJob>,
     limit: usize,
     /// Whether the last lease gave more jobs than workers were free.
     given: bool,
@@ -63,10 +69,15 @@ impl Ahead {
         self.jobs.push_back(waiting);
     }
 
-    /// The next one to start; what has waited for too long stays, to be given back.
+    /// The next one to start; what has waited for too long is put aside, to be given back.
     pub(crate) fn pop_in_time(&mut self, now: Duration) -> Option<Waiting> {
-        let next = self.jobs.iter().position(|waiting| !waiting.is_late(now))?;
-        self.jobs.remove(next)
+        loop {
+            let next = self.jobs.pop_front()?;
+            if !next.is_late(now) {
+                return Some(next);
+            }
+            self.late.push(next.leased);
+        }
     }
 
     /// How many more are worth holding.
@@ -102,7 +113,7 @@ impl Ahead {
     /// Whether what has ended should wait for more before it is settled.
     pub(crate) fn waits_for_company(&self, now: Duration, finished: usize, running: usize) -> bool {
         let alone = self.unsettled_since.is_none_or(|since| now.saturating_sub(since) < COMPANY);
-        alone && finished * 2 < running + self.jobs.len() && !self.jobs.is_empty()
+        alone && finished < ENOUGH && finished * 2 < running + self.jobs.len() && !self.jobs.is_empty()
     }
 
     /// When to look again although nothing happens: company has been waited for, or patience with a job ends.
@@ -111,16 +122,12 @@ impl Ahead {
         Some(self.unsettled_since.map_or(patience, |since| patience.min(since + COMPANY)))
     }
 
-    /// Takes out what has waited for too long or was cancelled, or everything if nothing is to be started any more.
+    /// Takes out what has waited for too long, or everything if nothing is to be started any more.
     pub(crate) fn give_back(&mut self, now: Duration, everything: bool) -> Vec<LeasedJob> {
-        let mut back = Vec::new();
-        for waiting in std::mem::take(&mut self.jobs) {
-            if everything || waiting.is_late(now) {
-                back.push(waiting.leased);
-            } else {
-                self.jobs.push_back(waiting);
-            }
+        // The oldest is first, so there is nothing behind one that is in time.
+        while self.jobs.front().is_some_and(|waiting| everything || waiting.is_late(now)) {
+            self.late.extend(self.jobs.pop_front().map(|waiting| waiting.leased));
         }
-        back
+        std::mem::take(&mut self.late)
     }
 }

@@ -13,6 +13,7 @@ mod anchor;
 mod check;
 mod enqueue;
 mod gate;
+mod heads;
 mod holder;
 mod home;
 mod lanes;
@@ -144,14 +145,14 @@ impl WorkQueue for SqliteQueue {
         if let Some(request) = then {
             self.inner.find_dead_processes(&request.worker).await?;
         }
-        let settlements = Arc::new(settlements.to_vec());
+        let batch = Arc::new(settle::Batch::new(settlements)?);
         let then = then.cloned();
         let ((answers, closed), leased) = self
             .inner
             .write(Urgency::Work, move |tx| {
-                let (settlements, then) = (Arc::clone(&settlements), then.clone());
+                let (batch, then) = (Arc::clone(&batch), then.clone());
                 Box::pin(async move {
-                    let settled = settle::settle(tx, &settlements).await?;
+                    let settled = settle::settle(tx, &batch).await?;
                     let leased = match &then {
                         Some(request) => Some(lease::lease(tx, request).await?),
                         None => None,

@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use longhaul_events::{Event, Observer};
 use longhaul_limiter::{Clock, LaneRules};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
 use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
-use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::JobContext;
@@ -108,12 +110,9 @@ impl Worker {
             lane: leased.place.lane.clone(),
         });
         let shared = Arc::clone(&self.shared);
-        let context = Arc::new(JobContext::new(shared, &leased, replied_at, cancelled.clone()));
-        // A task of its own: a panic ends there, and it can be awaited after it was cut off.
-        let mut task = JoinSet::new();
-        let (pipeline, for_task) = (Arc::clone(&parts.pipeline), Arc::clone(&context));
-        task.spawn(async move { pipeline.run(&job, &*for_task).await });
-        let end = self.watch(&mut task, &cancelled).await;
+        let context = JobContext::new(shared, &leased, replied_at, cancelled.clone());
+        let run = AssertUnwindSafe(parts.pipeline.run(&job, &context)).catch_unwind();
+        let end = self.watch(run, &cancelled).await;
         let elapsed = parts.clock.monotonic().saturating_sub(began);
         self.finish(leased, end, &context, elapsed)
     }
@@ -156,7 +155,12 @@ impl Worker {
         }
     }
 
-    async fn watch(&self, task: &mut JoinSet<RunResult>, cancelled: &CancellationToken) -> End {
+    /// Awaits a try, with its panic as an error, for as long as it may take. A try that is cut off is dropped.
+    async fn watch(
+        &self,
+        run: impl Future<Output = std::thread::Result<RunResult>>,
+        cancelled: &CancellationToken,
+    ) -> End {
         let clock = &self.shared.parts.clock;
         let limit = async {
             match self.config.job_time_limit {
@@ -164,21 +168,18 @@ impl Worker {
                 None => pending().await,
             }
         };
-        let cut = tokio::select! {
+        let mut run = pin!(run);
+        tokio::select! {
             biased;
-            joined = task.join_next() => return ended(joined, End::Cut),
-            () = cancelled.cancelled() => End::Cut,
-            () = limit => End::TimedOut,
-        };
-        if matches!(cut, End::Cut) {
-            tokio::select! {
-                biased;
-                joined = task.join_next() => return ended(joined, End::Cut),
-                () = clock.sleep(CANCEL_PATIENCE) => {}
-            }
+            result = &mut run => return ended(result),
+            () = cancelled.cancelled() => {}
+            () = limit => return End::TimedOut,
         }
-        task.abort_all();
-        ended(task.join_next().await, cut)
+        tokio::select! {
+            biased;
+            result = &mut run => ended(result),
+            () = clock.sleep(CANCEL_PATIENCE) => End::Cut,
+        }
     }
 
     fn finish(&self, leased: LeasedJob, end: End, context: &JobContext, elapsed: Duration) -> Finished {
@@ -232,12 +233,10 @@ fn failed(reason: Reason, class: FailureClass, detail: String) -> Outcome {
     Outcome::Failed { reason, class, detail, resolver: None, checkpoint: None }
 }
 
-/// How a joined task ended; `cut` if it was aborted.
-fn ended(joined: Option<Result<RunResult, JoinError>>, cut: End) -> End {
-    match joined {
-        Some(Ok(result)) => End::Returned(Box::new(result)),
-        Some(Err(error)) if error.is_panic() => End::Panicked(panic_message(error.into_panic().as_ref())),
-        Some(Err(_)) | None => cut,
+fn ended(result: std::thread::Result<RunResult>) -> End {
+    match result {
+        Ok(result) => End::Returned(Box::new(result)),
+        Err(panic) => End::Panicked(panic_message(panic.as_ref())),
     }
 }
 

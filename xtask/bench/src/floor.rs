@@ -13,7 +13,7 @@ const LAYOUT: &str = include_str!("../../../crates/queue-core/migrations/sqlite/
 const INSERT: &str = "INSERT INTO jobs (artifact_id, artifact_json, lane, role, priority, class, state, available_at, \
      created_at, updated_at) VALUES (?1, ?2, ?3, 'artifact', 0, 0, 'queued', ?4, ?4, ?4) ON CONFLICT (artifact_id) DO NOTHING";
 const NEXT: &str = "SELECT id, artifact_id, artifact_json FROM jobs WHERE state = 'queued' AND lane = ?1 AND class = 0 \
-     AND role = 'artifact' AND available_at <= ?2 ORDER BY available_at, id LIMIT ?3";
+     AND role = 'artifact' AND available_at <= ?2 ORDER BY available_at, id LIMIT +?3";
 const LEASE: &str = "UPDATE jobs SET state = 'in_progress', worker_id = 'w', lease_token = lease_token + 1, \
      leased_at = ?2, updated_at = ?2 WHERE id = ?1";
 const ACK: &str = "UPDATE jobs SET state = 'done', reason = 'ok', worker_id = NULL, outcome_json = '{}', published = 1, \

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longhaul_limiter::{Lane, PaceState, PenaltyBox};
-use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _};
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
 
 use super::open::failed;
-use super::rows::{Changes, corrupt, unwritable};
+use super::rows::{Changes, corrupt, list, unwritable};
 use super::tx::Tx;
 use crate::{LaneClosure, LaneReport, Result, Timestamp};
 
@@ -23,8 +22,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 const REOPENED: i64 = 64;
 
 /// A lane's row. The default is a lane that nothing is remembered of.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, FromRow)]
-#[sqlx(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct LaneState {
     pub(super) lane: String,
     pub(super) not_before: i64,
@@ -38,19 +36,23 @@ pub(super) struct LaneState {
     pub(super) pause_reason: Option<String>,
 }
 
-/// The columns of [`LaneState`] for a left join that may find none.
-macro_rules! lane_columns {
-    () => {
-        "coalesce(l.not_before, 0) AS not_before, l.cause, l.reopening, coalesce(l.failures, 0) AS failures, \
-         coalesce(l.served_at, 0) AS served_at, l.penalty, coalesce(l.pace, '{}') AS pace, \
-         coalesce(l.paused_until, 0) AS paused_until, l.pause_reason"
+/// A [`LaneState`] as a JSON list, of the lane that the expression names and a left join that may find no row for it.
+macro_rules! lane_state {
+    ($lane:literal) => {
+        concat!(
+            "json_array(",
+            $lane,
+            ", coalesce(l.not_before, 0), l.cause, l.reopening, coalesce(l.failures, 0), coalesce(l.served_at, 0), \
+             l.penalty, coalesce(l.pace, '{}'), coalesce(l.paused_until, 0), l.pause_reason)"
+        )
     };
 }
-pub(super) use lane_columns;
+pub(super) use lane_state;
 
 impl LaneState {
-    pub(super) fn read(row: &SqliteRow) -> Result<Self> {
-        Self::from_row(row).map_err(failed)
+    /// Reads a `lane_state`.
+    pub(super) fn read(list: &str) -> Result<Self> {
+        serde_json::from_str(list).map_err(corrupt("a lane"))
     }
 
     /// Until when the lane is closed, by a cool-down or a pause; at most `now` if it is open.
@@ -141,19 +143,23 @@ impl LaneState {
 }
 
 const LOAD: &str = concat!(
-    "SELECT q.value AS lane, ",
-    lane_columns!(),
-    " FROM json_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
+    "SELECT json_group_array(",
+    lane_state!("q.value"),
+    ") FROM json_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
 );
 
 /// Reads what is remembered of lanes; those without a row are filled with the default.
 pub(super) async fn load(tx: &mut Tx<'_>, lanes: &BTreeSet<String>) -> Result<BTreeMap<String, LaneState>> {
-    let rows = sqlx::query(LOAD)
+    let row = sqlx::query(LOAD)
         .bind(serde_json::to_string(lanes).map_err(unwritable)?)
-        .fetch_all(&mut *tx.conn)
+        .fetch_one(&mut *tx.conn)
         .await
         .map_err(failed)?;
-    rows.iter().map(|row| LaneState::read(row).map(|state| (state.lane.clone(), state))).collect()
+    Ok(by_name(list(row.get(0))?))
+}
+
+pub(super) fn by_name(lanes: Vec<LaneState>) -> BTreeMap<String, LaneState> {
+    lanes.into_iter().map(|state| (state.lane.clone(), state)).collect()
 }
 
 /// Writes lanes that stand under a path of the JSON text ?1. A macro, since statements are literals.

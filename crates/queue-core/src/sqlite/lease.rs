@@ -5,22 +5,20 @@
 //! there are. A turn that gave goes to the back (`open_at` = now, a later `visit`); one that could not is put off
 //! until it can, so that the next pass does not meet it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longhaul_limiter::{Lane, Role};
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, Row as _};
+use sqlx::Row as _;
 
-use super::lanes::{self, LaneState, lane_columns};
+use super::heads;
+use super::lanes::{self, LaneState, lane_state};
 use super::open::{Inner, failed};
-use super::rows::{ALONE, corrupt, unwritable};
+use super::rows::{ALONE, corrupt, list, unwritable};
 use super::tx::Tx;
 use super::workers;
 use crate::{
-    ArtifactId, Class, JobEvent, JobId, JobState, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob, Place,
-    RequestNumber, Result, Timestamp,
+    JobEvent, JobId, JobState, LeaseBatch, LeaseRequest, LeasedJob, RequestNumber, Result, Timestamp,
 };
 
 /// At most so many turns in one pass.
@@ -57,33 +55,32 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         workers::sweep(tx, &request.worker, request.max_losses).await?;
         opening = self::opening(tx, request).await?;
     }
-    let mut jobs = Vec::new();
+    let mut given = Given::default();
     let mut repeated = Vec::new();
     if opening.repeated {
-        repeated = repeat(tx, request).await?;
+        repeated = heads::repeat(tx, request).await?;
     } else if opening.alive && tx.tally.paused_until <= tx.now {
         if request.alone {
             let mut room =
                 Room { all: request.max.min(usize::from(opening.holds == Holds::Nothing)), limited: 1 };
-            take(tx, request, ALONE, room.all, &mut room, &mut jobs).await?;
+            take(tx, request, ALONE, room.all, &mut room, &mut given).await?;
         } else if opening.holds != Holds::Alone {
             let mut room = Room { all: request.max + request.ahead, limited: request.max };
-            take_fairly(tx, request, &opening.classes, &mut room, &mut jobs).await?;
+            take_fairly(tx, request, &opening.classes, &mut room, &mut given).await?;
             if request.ahead > 0 {
                 // Stable: within both kinds the order of the turns stays.
-                jobs.sort_by_key(|choice: &Choice| !choice.is_limited);
+                given.jobs.sort_by_key(|choice| !choice.is_limited);
             }
         }
-        if !jobs.is_empty() || opening.classes.iter().any(|(_, open_at)| *open_at <= tx.now) {
-            // Visits have put turns off since.
-            opening.classes = classes(tx).await?;
-            if !jobs.is_empty() {
-                opening.holds = if request.alone { Holds::Alone } else { Holds::Something };
-            }
+        if let Some(classes) = given.classes {
+            opening.classes = classes;
+        }
+        if !given.jobs.is_empty() {
+            opening.holds = if request.alone { Holds::Alone } else { Holds::Something };
         }
     }
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
-    let jobs = repeated.into_iter().chain(jobs.into_iter().map(|choice| choice.job)).collect();
+    let jobs = repeated.into_iter().chain(given.jobs.into_iter().map(|choice| choice.job)).collect();
     Ok(Leased { batch: LeaseBatch { jobs, next_open, alone_waiting, epoch: tx.epoch() }, at: tx.now })
 }
 
@@ -156,47 +153,10 @@ async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
     })
 }
 
-const CLASSES: &str = concat!("SELECT ", class_openings!());
-
-async fn classes(tx: &mut Tx<'_>) -> Result<Vec<(i64, Timestamp)>> {
-    let row = sqlx::query(CLASSES).fetch_one(&mut *tx.conn).await.map_err(failed)?;
-    read_classes(row.get(0))
-}
-
 fn read_classes(open_at: &str) -> Result<Vec<(i64, Timestamp)>> {
     let open_at: Vec<Option<i64>> = serde_json::from_str(open_at).map_err(corrupt("the turns"))?;
     let classes = (0..=ALONE).rev().zip(open_at);
     Ok(classes.filter_map(|(class, open_at)| open_at.map(|at| (class, Timestamp(at)))).collect())
-}
-
-/// The columns of a [`LeasedJob`].
-macro_rules! leased_columns {
-    () => {
-        "j.id, j.lease_token, j.artifact_id, j.artifact_json, j.resolver_hint, j.lane, j.role, j.priority, j.attempts, \
-         j.losses, j.throttles, j.max_attempts, j.checkpoint, j.available_at"
-    };
-}
-
-fn read_job(row: &SqliteRow, start_within: Duration) -> Result<LeasedJob> {
-    let number = |index: usize| u32::try_from(row.get::<i64, _>(index)).unwrap_or(u32::MAX);
-    let role: &str = row.get(6);
-    Ok(LeasedJob {
-        token: LeaseToken { job: JobId(row.get(0)), fence: row.get(1) },
-        artifact_id: ArtifactId::new(row.get::<String, _>(2))?,
-        payload: row.get(3),
-        resolver_hint: row.get(4),
-        place: Place {
-            lane: Lane::new(row.get::<String, _>(5)).map_err(corrupt("a lane"))?,
-            role: Role::parse(role).unwrap_or(Role::Artifact),
-        },
-        priority: Class::new(u8::try_from(row.get::<i64, _>(7)).unwrap_or(0))?,
-        attempts: number(8),
-        losses: number(9),
-        throttles: number(10),
-        max_attempts: row.get::<Option<i64>, _>(11).and_then(|max| u32::try_from(max).ok()),
-        checkpoint: row.get(12),
-        start_within,
-    })
 }
 
 /// When the first queued job of a role of turn `t` is available, as a scalar of a statement whose ?1 has the class.
@@ -211,23 +171,6 @@ macro_rules! head {
     };
 }
 
-const REPEAT: &str = concat!(
-    "SELECT ",
-    leased_columns!(),
-    " FROM jobs j WHERE j.worker_id = ? AND j.lease_request = ? AND j.state = 'in_progress' ORDER BY j.id"
-);
-
-/// The jobs that the same request was given before. Their starts were counted then, and too long ago.
-async fn repeat(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Vec<LeasedJob>> {
-    let rows = sqlx::query(REPEAT)
-        .bind(request.worker.as_str())
-        .bind(request.number.0)
-        .fetch_all(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
-    rows.iter().map(|row| read_job(row, Duration::ZERO)).collect()
-}
-
 /// Takes from the highest class that has something to give, but of every sixteen grants one from a lower class, from
 /// each that waits in turn, so that every class moves (INV-FAIR).
 async fn take_fairly(
@@ -235,7 +178,7 @@ async fn take_fairly(
     request: &LeaseRequest,
     classes: &[(i64, Timestamp)],
     room: &mut Room,
-    jobs: &mut Vec<Choice>,
+    given: &mut Given,
 ) -> Result<()> {
     let open = classes.iter().filter(|(class, open_at)| *class != ALONE && *open_at <= tx.now);
     let mut open: Vec<i64> = open.map(|(class, _)| *class).collect();
@@ -246,7 +189,7 @@ async fn take_fairly(
             0 => (turn_of(lower, tx.tally.grants / LOWER_EVERY), 1),
             share => (*highest, share.min(room.all)),
         };
-        if take(tx, request, class, share, room, jobs).await? < share {
+        if take(tx, request, class, share, room, given).await? < share {
             open.retain(|other| *other != class);
         }
     }
@@ -271,6 +214,14 @@ struct Room {
     limited: usize,
 }
 
+/// What a request is given.
+#[derive(Default)]
+struct Given {
+    jobs: Vec<Choice>,
+    /// The earliest opening of each class after the last visits, if there were any.
+    classes: Option<Vec<(i64, Timestamp)>>,
+}
+
 /// A job that is given.
 struct Choice {
     job: LeasedJob,
@@ -284,6 +235,8 @@ struct Visit {
     cap: Option<u32>,
     taken: u32,
     given: u32,
+    /// Whether it gave as many as it was asked for.
+    gave_all: bool,
     pace_changed: bool,
     /// Whether a cap or a pace may hold the lane back: then a job of it is given only to a worker that is free.
     is_limited: bool,
@@ -306,94 +259,54 @@ async fn take(
     class: i64,
     share: usize,
     room: &mut Room,
-    jobs: &mut Vec<Choice>,
+    given: &mut Given,
 ) -> Result<usize> {
-    let mut given = 0;
-    while given < share && room.all > 0 {
-        let wanted = (share - given).min(room.all);
-        let mut visits = visits(tx, request, class, wanted.min(PASS_MAX)).await?;
+    let before = given.jobs.len();
+    loop {
+        let wanted = (share + before - given.jobs.len()).min(room.all);
+        let mut visits =
+            if wanted == 0 { Vec::new() } else { visits(tx, request, class, wanted.min(PASS_MAX)).await? };
         if visits.is_empty() {
-            return Ok(given);
+            return Ok(given.jobs.len() - before);
         }
         // Rounded down, so that the last lanes of the pass are not left without: what remains is the next pass'.
         let quantum = (wanted / visits.len()).max(1);
         let chosen = choose(tx, request, class, quantum, wanted, room, &mut visits).await?;
-        write(tx, request, class, &chosen, &visits).await?;
-        given += chosen.len();
-        jobs.extend(chosen);
+        given.classes = Some(write(tx, request, class, &chosen, &visits).await?);
+        given.jobs.extend(chosen);
     }
-    Ok(given)
 }
 
 const VISITS: &str = concat!(
     // Where nothing is capped nobody asks how many slots are taken.
-    "SELECT t.lane AS lane, CASE WHEN ?4 OR l.reopening IS NOT NULL
-         THEN (SELECT count(*) FROM jobs WHERE slot = t.lane) ELSE 0 END AS taken, ",
-    lane_columns!(),
-    " FROM turns t LEFT JOIN lanes l ON l.lane = t.lane
-          WHERE t.class = ?1 AND t.open_at <= ?2 ORDER BY t.open_at, t.visit LIMIT ?3"
+    "SELECT json_group_array(json_array(t.open_at, t.visit, CASE WHEN ?4 OR l.reopening IS NOT NULL
+         THEN (SELECT count(*) FROM jobs WHERE slot = t.lane) ELSE 0 END, ",
+    lane_state!("t.lane"),
+    ")) FROM (SELECT lane, open_at, visit FROM turns WHERE class = ?1 AND open_at <= ?2
+              ORDER BY open_at, visit LIMIT +?3) t LEFT JOIN lanes l ON l.lane = t.lane"
 );
 
 /// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
 async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usize) -> Result<Vec<Visit>> {
-    let rows = sqlx::query(VISITS)
+    let row = sqlx::query(VISITS)
         .bind(class)
         .bind(tx.now.0)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .bind(request.rules.has_caps())
-        .fetch_all(&mut *tx.conn)
+        .fetch_one(&mut *tx.conn)
         .await
         .map_err(failed)?;
-    rows.iter()
-        .map(|row| {
-            let state = LaneState::from_row(row).map_err(failed)?;
+    let mut open: Vec<(i64, i64, u32, LaneState)> = list(row.get(0))?;
+    open.sort_by_key(|(open_at, visit, ..)| (*open_at, *visit));
+    open.into_iter()
+        .map(|(_, _, taken, state)| {
             let lane = Lane::new(state.lane.clone()).map_err(corrupt("a lane"))?;
             let cap = if lane.is_none() { None } else { state.cap(request.rules.cap(&lane)) };
-            let taken = u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX);
             let is_paced = Role::ALL.iter().any(|role| !request.rules.pace(&lane, *role).0.is_off());
             let is_limited = cap.is_some() || is_paced;
-            Ok(Visit { lane, state, cap, taken, given: 0, pace_changed: false, is_limited })
+            Ok(Visit { lane, state, cap, taken, given: 0, gave_all: false, pace_changed: false, is_limited })
         })
         .collect()
-}
-
-const HEADS: &str = concat!(
-    "SELECT ",
-    leased_columns!(),
-    " FROM json_each(?1) q CROSS JOIN jobs j ON j.id IN (
-          SELECT id FROM jobs WHERE state = 'queued' AND lane = q.value ->> 0 AND class = ?2 AND role = q.value ->> 1
-              AND available_at <= ?3 ORDER BY available_at, id LIMIT ?4)"
-);
-
-/// The heads of the visited lanes, a queue a role, in the order in which they became available.
-async fn heads(
-    tx: &mut Tx<'_>,
-    class: i64,
-    each: usize,
-    visits: &[Visit],
-) -> Result<BTreeMap<String, Vec<SqliteRow>>> {
-    let open = visits.iter().filter(|visit| visit.could_give(tx.now));
-    let asked: Vec<(&str, &str)> =
-        open.flat_map(|visit| Role::ALL.map(|role| (visit.lane.as_str(), role.as_str()))).collect();
-    if asked.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let rows = sqlx::query(HEADS)
-        .bind(serde_json::to_string(&asked).map_err(unwritable)?)
-        .bind(class)
-        .bind(tx.now.0)
-        .bind(i64::try_from(each).unwrap_or(i64::MAX))
-        .fetch_all(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
-    let mut heads: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
-    for row in rows {
-        heads.entry(row.get(5)).or_default().push(row);
-    }
-    for rows in heads.values_mut() {
-        rows.sort_by_key(|row| (row.get::<i64, _>(13), row.get::<i64, _>(0)));
-    }
-    Ok(heads)
 }
 
 /// Chooses what each visited lane gives: at most its quantum, its free slots (INV-CAP) and what its pace allows at
@@ -408,18 +321,20 @@ async fn choose(
     room: &mut Room,
     visits: &mut Vec<Visit>,
 ) -> Result<Vec<Choice>> {
-    let heads = heads(tx, class, quantum, visits).await?;
+    let open = visits.iter().filter(|visit| visit.could_give(tx.now));
+    let open: Vec<&str> = open.map(|visit| visit.lane.as_str()).collect();
+    let mut heads = heads::heads(tx, class, quantum, &open).await?;
     let mut chosen = Vec::new();
     let mut visited = 0;
     for visit in &mut *visits {
         let mut pace = visit.state.pace()?;
         let mut start_within = START_WITHIN_MAX;
         let (mut here, mut no_worker) = (0, false);
-        for row in heads.get(visit.lane.as_str()).map_or(&[][..], Vec::as_slice) {
+        for head in heads.remove(visit.lane.as_str()).unwrap_or_default() {
             if here == quantum || chosen.len() == wanted || visit.free() == 0 {
                 break;
             }
-            let mut job = read_job(row, start_within)?;
+            let mut job = head.leased(start_within)?;
             let (rule, scope) = request.rules.pace(&visit.lane, job.place.role);
             if visit.is_limited && room.limited == 0 {
                 if Timestamp::at_least(rule.open_at(&pace, scope)) > tx.now {
@@ -446,6 +361,7 @@ async fn choose(
             break;
         }
         visited += 1;
+        visit.gave_all = here == quantum;
         if visit.pace_changed {
             visit.state.set_pace(pace, tx.now)?;
         }
@@ -457,13 +373,15 @@ async fn choose(
 
 #[derive(Serialize)]
 struct Written<'v> {
-    ids: Vec<JobId>,
     worker: &'v str,
     request: RequestNumber,
     class: i64,
     lanes: Vec<&'v LaneState>,
     turns: Vec<NextTurn<'v>>,
 }
+
+/// A turn that gave all that it was asked for: lane, and number of the visit.
+type Again<'v> = (&'v str, i64);
 
 /// A visited turn, and when each role's pace lets its lane give next.
 #[derive(Serialize)]
@@ -476,11 +394,14 @@ struct NextTurn<'v> {
 }
 
 /// The leases, what the lanes remember of them, and the visited turns: those with queued jobs go to the back or are
-/// put off until they can give, the others end. ?1 is a [`Written`], ?2 the time.
+/// put off until they can give, the others end. Where a process that leases ahead
+/// may find more, nobody looks: it asks again, and its next visit does. Answers
+/// with what is open then. ?1 is a [`Written`], ?2 the time, ?3 a pair of lists: numbers of jobs, and [`Again`]s. Each
+/// statement parses anew what it reads, so what grows with the batch is a text of its own.
 const WRITE: &str = concat!(
     "UPDATE jobs SET state = 'in_progress', slot = nullif(lane, ''), lease_token = lease_token + 1,
          lease_request = ?1 ->> 'request', leased_at = ?2, worker_id = ?1 ->> 'worker', settlement = NULL, updated_at = ?2
-     WHERE id IN (SELECT value FROM json_each(?1, '$.ids'));",
+     WHERE id IN (SELECT value FROM json_each(?3, '$[0]'));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
     "INSERT INTO turns (lane, class, open_at, visit)
@@ -498,7 +419,11 @@ const WRITE: &str = concat!(
      WHERE coalesce(m, l, a) IS NOT NULL
      ON CONFLICT (lane, class) DO UPDATE SET open_at = excluded.open_at, visit = excluded.visit;",
     "DELETE FROM turns WHERE lane IN (SELECT value ->> 'lane' FROM json_each(?1, '$.turns')) AND class = ?1 ->> 'class'
-         AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class)"
+         AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class);",
+    "UPDATE turns SET open_at = ?2, visit = q.value ->> 1 FROM json_each(?3, '$[1]') q
+     WHERE lane = q.value ->> 0 AND +class = ?1 ->> 'class';",
+    "SELECT ",
+    class_openings!()
 );
 
 async fn write(
@@ -507,11 +432,15 @@ async fn write(
     class: i64,
     chosen: &[Choice],
     visits: &[Visit],
-) -> Result<()> {
+) -> Result<Vec<(i64, Timestamp)>> {
     let transition = JobState::Queued.apply(JobEvent::Lease).map_err(corrupt("the state machine"))?;
-    let mut turns = Vec::with_capacity(visits.len());
+    let (mut turns, mut again) = (Vec::new(), Vec::<Again<'_>>::new());
     for visit in visits {
         tx.tally.visits += 1;
+        if request.ahead > 0 && visit.gave_all && !visit.is_limited {
+            again.push((visit.lane.as_str(), tx.tally.visits));
+            continue;
+        }
         let [metadata, landing, artifact] = opens(request, visit)?.map(|at| at.0);
         turns.push(NextTurn {
             lane: visit.lane.as_str(),
@@ -522,23 +451,24 @@ async fn write(
         });
     }
     let written = Written {
-        ids: chosen.iter().map(|choice| choice.job.token.job).collect(),
         worker: request.worker.as_str(),
         request: request.number,
         class,
         lanes: visits.iter().filter(|visit| visit.pace_changed).map(|visit| &visit.state).collect(),
         turns,
     };
-    sqlx::query(WRITE)
+    let ids: Vec<JobId> = chosen.iter().map(|choice| choice.job.token.job).collect();
+    let row = sqlx::query(WRITE)
         .bind(serde_json::to_string(&written).map_err(unwritable)?)
         .bind(tx.now.0)
-        .execute(&mut *tx.conn)
+        .bind(serde_json::to_string(&(ids, again)).map_err(unwritable)?)
+        .fetch_one(&mut *tx.conn)
         .await
         .map_err(failed)?;
     tx.count(Some(JobState::Queued), transition.to, chosen.len() as u64);
     tx.tally.grants += i64::try_from(chosen.len()).unwrap_or(0);
     tx.weight += visits.len();
-    Ok(())
+    read_classes(row.get(0))
 }
 
 /// When each role of a lane may give next; never, until something happens, if all slots are taken.
@@ -576,5 +506,4 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
 
 /// What the plans are kept of.
 #[cfg(test)]
-pub(super) const STATEMENTS: super::plans::Statements =
-    super::plans::named![OPENING, CLASSES, REPEAT, VISITS, HEADS, WRITE];
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![OPENING, VISITS, WRITE];

@@ -2,9 +2,9 @@
 
 use longhaul_limiter::{Lane, LaneRules, Role};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::lanes::{LaneState, lane_columns};
+use super::lanes::{LaneState, lane_state};
 use super::open::{Inner, failed};
 use super::rows::corrupt;
 use super::tx::Tally;
@@ -190,10 +190,10 @@ fn limit(most: usize) -> i64 {
 }
 
 const EXPLAIN: &str = concat!(
-    "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, j.lane AS lane, w.expires_at,
+    "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, w.expires_at,
              (SELECT count(*) FROM jobs WHERE slot = j.lane) AS taken, ",
-    lane_columns!(),
-    " FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?"
+    lane_state!("j.lane"),
+    " AS lane_state FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?"
 );
 
 pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
@@ -220,7 +220,7 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
     }
     let mut conn = inner.readers.acquire().await.map_err(failed)?;
     let tally = Tally::load(&mut conn).await?;
-    let lane = LaneState::from_row(&row).map_err(failed)?;
+    let lane = LaneState::read(row.get("lane_state"))?;
     let name = Lane::new(lane.lane.clone()).map_err(corrupt("a lane"))?;
     let role = Role::parse(row.get("role")).unwrap_or(Role::Artifact);
     let (pace, scope) = rules.pace(&name, role);
@@ -238,13 +238,13 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
 }
 
 const LANES: &str = concat!(
-    "SELECT q.lane AS lane, (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
+    "SELECT (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
          (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
          (SELECT coalesce(sum(available_at <= ?4), 0) FROM
              (SELECT available_at FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS ready,
          (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
-    lane_columns!(),
-    " FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
+    lane_state!("q.lane"),
+    " AS lane_state FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
          UNION SELECT slot FROM jobs WHERE slot > ?1 ORDER BY 1 LIMIT ?2) q
       LEFT JOIN lanes l ON l.lane = q.lane ORDER BY q.lane"
 );
@@ -261,7 +261,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
         .map_err(failed)?;
     rows.iter()
         .map(|row| {
-            let state = LaneState::from_row(row).map_err(failed)?;
+            let state = LaneState::read(row.get("lane_state"))?;
             let later = |at: i64| Some(Timestamp(at)).filter(|at| *at > now).map(|at| inner.anchor.wall(at));
             // A turn that was not visited since its lane was closed may say less.
             let closed_until = state.closed_until();

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _};
 
 use super::lanes::{self, LaneState};
 use super::open::failed;
@@ -22,8 +23,7 @@ const LAST_ERROR_MAX: usize = 2048;
 const HISTORY_MAX: i64 = 32;
 
 /// What of a job's row transitions read and write.
-#[derive(Debug, Clone, Default, Serialize, FromRow)]
-#[sqlx(default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct JobRow {
     pub(super) id: i64,
     pub(super) state: String,
@@ -54,36 +54,91 @@ pub(super) struct JobRow {
     pub(super) worker_store: Option<String>,
     /// A throttle is not charged if the lane served nobody since the job was leased (INV-ATTEMPTS).
     #[serde(skip)]
-    #[sqlx(skip)]
     pub(super) unserved: bool,
 }
 
-/// The columns of [`JobRow`], for every statement that reads one. A macro, since statements are literals.
-macro_rules! job_columns {
+/// A [`JobRow`] as a JSON list. A macro, since statements are literals.
+///
+/// Rows are read as one JSON text and not one by one: each row that is handed over by itself can wake both threads.
+macro_rules! job_row {
     () => {
-        "j.id, j.state, j.lane, j.role, j.slot, j.priority, j.class, j.reason, j.attempts, j.losses, j.throttles, \
-         j.available_at, j.lease_token, j.leased_at, j.worker_id, j.settlement, j.checkpoint, j.last_error, \
-         j.outcome_json, j.store, j.path, j.sha256, j.published, j.finished_at"
+        "json_array(j.id, j.state, j.lane, j.role, j.slot, j.priority, j.class, j.reason, j.attempts, j.losses, \
+         j.throttles, j.available_at, j.lease_token, j.leased_at, j.worker_id, j.settlement, j.checkpoint, \
+         j.last_error, j.outcome_json, j.store, j.path, j.sha256, j.published, j.finished_at)"
     };
 }
-pub(super) use job_columns;
+pub(super) use job_row;
 
-/// What of these a settlement needs that ends a job: [`ENDED`] leaves all others as they are.
-macro_rules! ending_columns {
+/// What of a job's row a settlement needs that ends the job: [`ENDED`] leaves everything else as it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct EndingRow {
+    id: i64,
+    state: String,
+    lane: String,
+    slot: Option<String>,
+    priority: i64,
+    class: i64,
+    attempts: i64,
+    losses: i64,
+    lease_token: i64,
+    worker_id: Option<String>,
+    settlement: Option<String>,
+}
+
+/// An [`EndingRow`] as a JSON list.
+macro_rules! ending_row {
     () => {
-        "j.id, j.state, j.lane, j.slot, j.priority, j.class, j.attempts, j.losses, j.lease_token, j.worker_id, j.settlement"
+        "json_array(j.id, j.state, j.lane, j.slot, j.priority, j.class, j.attempts, j.losses, j.lease_token, \
+         j.worker_id, j.settlement)"
     };
 }
-pub(super) use ending_columns;
+pub(super) use ending_row;
 
-/// Puts the turns forward of the lanes under a path of ?1, in which a slot became free. All that are put off, whatever
+impl From<EndingRow> for JobRow {
+    fn from(row: EndingRow) -> Self {
+        let EndingRow {
+            id,
+            state,
+            lane,
+            slot,
+            priority,
+            class,
+            attempts,
+            losses,
+            lease_token,
+            worker_id,
+            settlement,
+        } = row;
+        Self {
+            id,
+            state,
+            lane,
+            slot,
+            priority,
+            class,
+            attempts,
+            losses,
+            lease_token,
+            worker_id,
+            settlement,
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads a JSON list that a statement has made of rows.
+pub(super) fn list<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+    serde_json::from_str(text).map_err(corrupt("a row"))
+}
+
+/// Puts the turns forward of the lanes in a JSON list, in which a slot became free. All that are put off, whatever
 /// for: a turn that waited for a slot may have been lowered since to the time of a delayed job, and would sleep until
 /// then although a slot is free.
 macro_rules! freed {
-    ($path:literal) => {
+    ($list:literal) => {
         concat!(
-            "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(?1, ",
-            $path,
+            "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(",
+            $list,
             ")) AND open_at > ?2"
         )
     };
@@ -221,17 +276,22 @@ impl Changes {
             left: &self.left,
         };
         // Each text is parsed once for each statement that reads it, so the rows have one of their own.
-        if !self.ended.is_empty() {
+        let freed = if follows.is_only_freed() { &self.freed } else { &BTreeSet::new() };
+        if !self.ended.is_empty() || !freed.is_empty() {
             let ended: Vec<Ending<'_>> = self.ended.iter().map(ending).collect();
-            write(tx, ENDED, &ended).await?;
+            sqlx::query(ENDED)
+                .bind(serde_json::to_string(&ended).map_err(unwritable)?)
+                .bind(tx.now.0)
+                .bind(serde_json::to_string(freed).map_err(unwritable)?)
+                .execute(&mut *tx.conn)
+                .await
+                .map_err(failed)?;
         }
         if !self.rows.is_empty() {
             write(tx, ROWS, &self.rows).await?;
         }
         if !follows.is_only_freed() {
             write(tx, FOLLOWS, &follows).await?;
-        } else if !self.freed.is_empty() {
-            write(tx, freed!("'$'"), &self.freed).await?;
         }
         Ok(())
     }
@@ -301,12 +361,16 @@ impl Follows<'_> {
     }
 }
 
-/// Jobs that a settlement ended; ?1 is a list of [`ending`]s. What they keep from before stays untouched.
-const ENDED: &str = "UPDATE jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
+/// Jobs that a settlement ended, and the slots that this freed if nothing else follows; ?1 is a list of [`ending`]s, ?3
+/// one of lanes. What the jobs keep from before stays untouched.
+const ENDED: &str = concat!(
+    "UPDATE jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
          settlement = q.value ->> 4, last_error = q.value ->> 5, outcome_json = q.value ->> 6, store = q.value ->> 7,
          path = q.value ->> 8, sha256 = q.value ->> 9, published = q.value ->> 10, lease_request = NULL,
          worker_id = NULL, checkpoint = NULL, finished_at = ?2, updated_at = ?2
-     FROM json_each(?1) q WHERE jobs.id = q.value ->> 0";
+     FROM json_each(?1) q WHERE jobs.id = q.value ->> 0;",
+    freed!("?3")
+);
 
 /// All other jobs that changed; ?1 is a list of [`JobRow`]s.
 const ROWS: &str = "UPDATE jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
@@ -328,7 +392,7 @@ const FOLLOWS: &str = concat!(
          WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
-    freed!("'$.freed'"),
+    freed!("?1, '$.freed'"),
     ";",
     lanes::upsert_turns!("'$.turns'"),
     ";",
@@ -336,18 +400,14 @@ const FOLLOWS: &str = concat!(
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class)"
 );
 
-const LOAD: &str = concat!("SELECT ", job_columns!(), " FROM json_each(?1) q JOIN jobs j ON j.id = q.value");
+const LOAD: &str =
+    concat!("SELECT json_group_array(", job_row!(), ") FROM json_each(?1) q JOIN jobs j ON j.id = q.value");
 
 /// Reads rows by number. Missing ones are left out.
 pub(super) async fn load(tx: &mut Tx<'_>, ids: &[i64]) -> Result<Vec<JobRow>> {
     let ids = serde_json::to_string(ids).map_err(unwritable)?;
-    let rows = sqlx::query(LOAD).bind(ids).fetch_all(&mut *tx.conn).await.map_err(failed)?;
-    read(&rows)
-}
-
-/// Rows as what transitions need.
-pub(super) fn read(rows: &[SqliteRow]) -> Result<Vec<JobRow>> {
-    rows.iter().map(JobRow::from_row).collect::<Result<_, _>>().map_err(failed)
+    let row = sqlx::query(LOAD).bind(ids).fetch_one(&mut *tx.conn).await.map_err(failed)?;
+    list(row.get(0))
 }
 
 const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?1, updated_at = ?4 WHERE id = ?2 AND lease_token = ?3 AND state = 'in_progress'";

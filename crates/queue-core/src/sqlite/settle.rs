@@ -3,31 +3,56 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use sqlx::{Column as _, FromRow as _, Row as _};
+use sqlx::Row as _;
 
-use super::lanes::{self, LaneState, lane_columns};
+use super::lanes::{self, LaneState, lane_state};
 use super::open::failed;
-use super::rows::{Changes, JobRow, ending_columns, job_columns, unwritable};
+use super::rows::{Changes, EndingRow, JobRow, ending_row, job_row, list, unwritable};
 use super::tx::Tx;
 use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Verdict};
 
+/// A batch with all that can be worked out before the transaction, in which nobody else can write.
+#[derive(Debug)]
+pub(super) struct Batch {
+    settlements: Vec<Settlement>,
+    /// Of each settlement.
+    fingerprints: Vec<String>,
+    /// What of the store it needs to know, a JSON text.
+    asked: String,
+    /// Whether it only ends jobs, as most do: then little of their rows is needed.
+    only_ends: bool,
+}
+
+impl Batch {
+    pub(super) fn new(settlements: &[Settlement]) -> Result<Self> {
+        let asked = serde_json::json!({
+            "ids": settlements.iter().map(|settlement| settlement.token.job).collect::<Vec<_>>(),
+            "lanes": lanes::named(settlements.iter().flat_map(|settlement| &settlement.lanes)),
+            "paths": settlements.iter().filter_map(|settlement| path_key(&settlement.verdict)).collect::<HashSet<_>>(),
+        });
+        Ok(Self {
+            settlements: settlements.to_vec(),
+            fingerprints: settlements.iter().map(fingerprint).collect::<Result<_>>()?,
+            asked: asked.to_string(),
+            only_ends: settlements.iter().all(|settlement| settlement.verdict.is_terminal()),
+        })
+    }
+}
+
 /// Settles a batch. Answers in order, and the lanes that its reports closed.
-pub(super) async fn settle(
-    tx: &mut Tx<'_>,
-    settlements: &[Settlement],
-) -> Result<(Vec<Answer>, Vec<LaneClosure>)> {
-    if settlements.is_empty() {
+pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer>, Vec<LaneClosure>)> {
+    if batch.settlements.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let Known { held, lanes: states, mut taken } = known(tx, settlements).await?;
+    let Known { held, lanes: states, mut taken } = known(tx, batch).await?;
     let mut served_here: HashSet<&str> = HashSet::new();
     let mut changes = Changes::default();
     let (mut answers, mut reports) = (Vec::new(), Vec::new());
     let mut settled: HashMap<i64, String> = HashMap::new();
-    for settlement in settlements {
+    for (settlement, fingerprint) in batch.settlements.iter().zip(&batch.fingerprints) {
         let id = settlement.token.job.0;
-        let fingerprint = fingerprint(settlement)?;
         let Some(row) = held.get(&id).filter(|row| row.lease_token == settlement.token.fence) else {
             answers.push(Answer::LeaseLost);
             continue;
@@ -36,7 +61,7 @@ pub(super) async fn settle(
         if row.state != JobState::InProgress.as_str() || settled.contains_key(&id) {
             let recorded = settled.get(&id).or(row.settlement.as_ref());
             answers.push(
-                recorded.and_then(|recorded| repeated(recorded, &fingerprint)).unwrap_or(Answer::LeaseLost),
+                recorded.and_then(|recorded| repeated(recorded, fingerprint)).unwrap_or(Answer::LeaseLost),
             );
             continue;
         }
@@ -154,55 +179,46 @@ struct Known {
     taken: HashMap<(String, String), i64>,
 }
 
-/// Reads the jobs, lanes and paths under the JSON text ?1, as one text. A macro, since statements are literals.
+/// Reads the jobs, lanes and paths under the JSON text ?1, each as one list. A macro, since statements are literals.
 macro_rules! known {
-    ($columns:ident) => {
+    ($row:ident) => {
         concat!(
-            "SELECT ",
-            $columns!(),
-            ", w.store AS worker_store FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value
-             LEFT JOIN workers w ON w.id = j.worker_id;",
-            "SELECT q.value AS lane, ",
-            lane_columns!(),
-            " FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value;",
-            "SELECT j.store, j.path, j.id FROM json_each(?1, '$.paths') q
-             JOIN jobs j ON j.store = q.value ->> 0 AND j.path = q.value ->> 1 COLLATE NOCASE AND j.path IS NOT NULL"
+            "SELECT (SELECT json_group_array(json_array(",
+            $row!(),
+            ", w.store)) FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value LEFT JOIN workers w ON w.id = j.worker_id),
+             (SELECT json_group_array(",
+            lane_state!("q.value"),
+            ") FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value),
+             (SELECT json_group_array(json_array(j.store, j.path, j.id)) FROM json_each(?1, '$.paths') q
+              JOIN jobs j ON j.store = q.value ->> 0 AND j.path = q.value ->> 1 COLLATE NOCASE AND j.path IS NOT NULL)"
         )
     };
 }
 
-const KNOWN_TO_END: &str = known!(ending_columns);
-const KNOWN: &str = known!(job_columns);
+const KNOWN_TO_END: &str = known!(ending_row);
+const KNOWN: &str = known!(job_row);
 
-async fn known(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<Known> {
-    let asked = serde_json::json!({
-        "ids": settlements.iter().map(|settlement| settlement.token.job).collect::<Vec<_>>(),
-        "lanes": lanes::named(settlements.iter().flat_map(|settlement| &settlement.lanes)),
-        "paths": settlements.iter().filter_map(|settlement| path_key(&settlement.verdict)).collect::<HashSet<_>>(),
-    });
-    // Most batches only end jobs, and for that little of their rows is needed.
-    let only_ends = settlements.iter().all(|settlement| settlement.verdict.is_terminal());
-    let statement = if only_ends { KNOWN_TO_END } else { KNOWN };
-    let rows =
-        sqlx::query(statement).bind(asked.to_string()).fetch_all(&mut *tx.conn).await.map_err(failed)?;
-    let mut known = Known { held: HashMap::new(), lanes: BTreeMap::new(), taken: HashMap::new() };
-    for row in &rows {
-        // The three statements differ in their first columns.
-        match row.column(0).name() {
-            "id" => {
-                let row = JobRow::from_row(row).map_err(failed)?;
-                known.held.insert(row.id, row);
-            }
-            "lane" => {
-                let lane = LaneState::from_row(row).map_err(failed)?;
-                known.lanes.insert(lane.lane.clone(), lane);
-            }
-            _ => {
-                known.taken.insert((row.get(0), row.get::<String, _>(1).to_ascii_lowercase()), row.get(2));
-            }
-        }
-    }
-    Ok(known)
+async fn known(tx: &mut Tx<'_>, batch: &Batch) -> Result<Known> {
+    let statement = if batch.only_ends { KNOWN_TO_END } else { KNOWN };
+    let row = sqlx::query(statement).bind(&batch.asked).fetch_one(&mut *tx.conn).await.map_err(failed)?;
+    let held = if batch.only_ends { held::<EndingRow>(row.get(0))? } else { held::<JobRow>(row.get(0))? };
+    let paths: Vec<(String, String, i64)> = list(row.get(2))?;
+    Ok(Known {
+        held,
+        lanes: lanes::by_name(list(row.get(1))?),
+        taken: paths.into_iter().map(|(store, path, id)| ((store, path.to_ascii_lowercase()), id)).collect(),
+    })
+}
+
+/// Rows, each with the store of the process that holds it, by number.
+fn held<R: DeserializeOwned + Into<JobRow>>(text: &str) -> Result<HashMap<i64, JobRow>> {
+    let rows = list::<(R, Option<String>)>(text)?.into_iter();
+    Ok(rows
+        .map(|(row, worker_store)| {
+            let row = JobRow { worker_store, ..row.into() };
+            (row.id, row)
+        })
+        .collect())
 }
 
 /// Whether the lane that asked for quiet has served somebody since the job was leased, be it by an earlier settlement of

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 
 use super::open::{Inner, failed};
-use super::rows::{self, Changes, job_columns, unwritable};
+use super::rows::{self, Changes, job_row, unwritable};
 use super::tx::Tx;
 use super::writer::Urgency;
 use crate::lease::died;
@@ -246,12 +246,15 @@ pub(super) async fn lose(
     changes.write(tx).await
 }
 
-const HELD_BY: &str =
-    concat!("SELECT ", job_columns!(), " FROM jobs j WHERE j.worker_id = ? AND j.state = 'in_progress'");
+const HELD_BY: &str = concat!(
+    "SELECT json_group_array(",
+    job_row!(),
+    ") FROM jobs j WHERE j.worker_id = ? AND j.state = 'in_progress'"
+);
 
 async fn held_by(tx: &mut Tx<'_>, worker: &str) -> Result<Vec<rows::JobRow>> {
-    let rows = sqlx::query(HELD_BY).bind(worker).fetch_all(&mut *tx.conn).await.map_err(failed)?;
-    let mut rows = rows::read(&rows)?;
+    let row = sqlx::query(HELD_BY).bind(worker).fetch_one(&mut *tx.conn).await.map_err(failed)?;
+    let mut rows: Vec<rows::JobRow> = rows::list(row.get(0))?;
     // Here, since the index has them by request.
     rows.sort_unstable_by_key(|row| row.id);
     Ok(rows)
