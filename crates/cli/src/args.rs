@@ -2,7 +2,9 @@
 //!
 //! What the values mean together (a heartbeat against its lease) is checked by the command that uses them.
 
+mod config;
 mod duration;
+mod header;
 mod import;
 mod rate;
 mod run;
@@ -13,9 +15,13 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ManArgs};
+pub(crate) use duration::parse as parse_duration;
+pub(crate) use header::{HostHeader, parse as parse_header};
 pub(crate) use import::{EnqueueArgs, ImportArgs};
-pub(crate) use rate::HostRate;
+pub(crate) use rate::{HostRate, parse as parse_rate};
 pub(crate) use run::{Layout, RunArgs};
+pub(crate) use size::parse as parse_size;
 
 /// Fetches a list of artifacts (papers, data sets, pages), in parallel, without hammering anybody and without losing
 /// anything.
@@ -47,6 +53,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
+    /// The file with settings [default: longhaul.toml here, else in the folder longhaul of ~/.config]
+    #[arg(long, short, global = true, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// The file that the queue is kept in
     #[arg(long, global = true, value_name = "PATH", env = "LONGHAUL_QUEUE", default_value = "state/workqueue.sqlite",
         value_parser = queue_path)]
@@ -91,6 +100,20 @@ pub(crate) enum Command {
     /// Work with a queue: fill it, run it, look at it
     #[command(subcommand, arg_required_else_help = true)]
     Queue(QueueCommand),
+    /// Look at the settings: what they are, where each comes from, what is wrong with them
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example:\n  longhaul completions bash > ~/.local/share/bash-completion/completions/longhaul"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual's page of the program or of a command
+    #[command(after_help = "Example:\n  longhaul man queue run | man -l -")]
+    Man(ManArgs),
+    /// Print the reference of all commands, flags, variables and keys as Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use longhaul_limiter::{Lane, LaneLimits, LaneRules, Pace, Paces, Role, Window};
 
 use crate::args::RunArgs;
-use crate::exit::UsageError;
+use crate::config::SettingError;
 
 /// The rules of a run.
-pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, UsageError> {
+pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, SettingError> {
     let mut rules = LaneRules::default();
     rules.any.cap = Some(args.max_per_host);
     if args.contact.is_some() {
@@ -20,7 +20,10 @@ pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, UsageError> {
             rules.any.paces = paces;
             continue;
         };
-        let lane = rules.keying.lane(host).map_err(|error| UsageError(format!("--rate: {error}")))?;
+        let lane = rules
+            .keying
+            .lane(host)
+            .map_err(|error| SettingError { flag: "rate", message: format!("--rate: {error}") })?;
         rules.hosts.entry(lane).or_insert(LaneLimits::NONE).paces = paces;
     }
     Ok(rules)
@@ -56,7 +59,7 @@ mod tests {
         let line = ["longhaul", "queue", "run"].iter().chain(flags);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Queue(QueueCommand::Run(args)) => lane_rules(&args).unwrap(),
-            Command::Queue(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod human;
 mod logging;
+mod repeats;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::ProgressBar;
 
 pub(crate) use human::{bytes, count, duration, number_of, rate};
-pub(crate) use logging::start_logging;
+pub(crate) use logging::Logging;
 
 /// The way to the person at the other end. Clones share it.
 ///

@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use longhaul_pipeline::Network;
 
-use super::{Format, HostRate, duration, rate, size};
+use super::{Format, HostHeader, HostRate, duration, header, rate, size};
 
 /// `queue run`.
 #[derive(Debug, Args)]
@@ -34,7 +34,9 @@ pub(crate) struct RunArgs {
     /// Where files lie in it: `flat`, or `sharded` under two levels of folders (for more than 100,000 files)
     #[arg(long, env = "LONGHAUL_LAYOUT", default_value = "flat", help_heading = "Files")]
     pub(crate) layout: Layout,
-
+    /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_MANIFEST", help_heading = "Files")]
+    pub(crate) manifest: Option<PathBuf>,
     /// Append a JSON line for each request to this file
     #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
     pub(crate) attempts: Option<PathBuf>,
@@ -55,6 +57,12 @@ pub(crate) struct RunArgs {
     /// An address under which providers can reach you; sent with each request, and some grant more to those who give it
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
     pub(crate) contact: Option<String>,
+    /// A header for requests to one host alone, such as an API key (repeatable). It is never shown or logged. Better
+    /// keep it in the configuration file's table [headers] or in the variable, one a line: everybody on this machine
+    /// can see a command line
+    #[arg(long, value_name = "HOST=NAME:VALUE", env = "LONGHAUL_HEADER", hide_env_values = true, value_delimiter = '\n',
+        help_heading = "Politeness", value_parser = header::parse)]
+    pub(crate) header: Vec<HostHeader>,
     /// Private addresses that may be contacted all the same, like 10.1.0.0/16 (repeatable)
     #[arg(
         long,

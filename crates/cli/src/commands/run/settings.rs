@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use longhaul_limiter::LaneRules;
 use longhaul_orchestrator::{Budgets, OrchestratorConfig};
-use longhaul_pipeline::HttpOptions;
+use longhaul_pipeline::{HttpOptions, SecretHeaders};
 
 use crate::args::{Layout, RunArgs};
-use crate::exit::UsageError;
+use crate::config::SettingError;
 use crate::output::{Console, duration};
 
 /// A lease that is shorter than this may end because a disk was slow.
@@ -17,37 +17,55 @@ const SHORT_LEASE: Duration = Duration::from_secs(30);
 /// The heartbeat if none is named.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// What is wrong with flags only when they are seen together, each named by the flag that should change.
+pub(crate) fn faults(args: &RunArgs) -> Vec<SettingError> {
+    let mut faults = Vec::new();
+    let mut fault = |flag, message| faults.push(SettingError { flag, message });
+    let ttl = args.lease_ttl;
+    if ttl < Duration::from_secs(1) {
+        fault("lease_ttl", format!("--lease-ttl {} is too short; 1s is the least", duration(ttl)));
+    }
+    let heartbeat = heartbeat(args);
+    if heartbeat.is_zero() || heartbeat >= ttl / 3 {
+        fault(
+            "heartbeat",
+            format!(
+                "--heartbeat {} must be more than nothing and less than a third of --lease-ttl ({})",
+                duration(heartbeat),
+                duration(ttl)
+            ),
+        );
+    }
+    if args.max_runtime == Some(Duration::ZERO) {
+        fault("max_runtime", "--max-runtime 0s leaves no time; leave it out for no bound".to_owned());
+    }
+    faults
+}
+
+fn heartbeat(args: &RunArgs) -> Duration {
+    args.heartbeat.unwrap_or(HEARTBEAT.min(args.lease_ttl / 4))
+}
+
 /// The settings of the orchestrator.
 pub(super) fn orchestrator(
     args: &RunArgs,
     rules: LaneRules,
     console: &Console,
-) -> Result<OrchestratorConfig, UsageError> {
-    let ttl = args.lease_ttl;
-    if ttl < Duration::from_secs(1) {
-        return Err(UsageError(format!("--lease-ttl {} is too short; 1s is the least", duration(ttl))));
+) -> Result<OrchestratorConfig, SettingError> {
+    if let Some(fault) = faults(args).into_iter().next() {
+        return Err(fault);
     }
+    let ttl = args.lease_ttl;
     if ttl < SHORT_LEASE {
         console.warn(&format!(
             "--lease-ttl {} is short: a slow disk can make this process lose jobs that it is at work on",
             duration(ttl)
         ));
     }
-    let heartbeat = args.heartbeat.unwrap_or(HEARTBEAT.min(ttl / 4));
-    if heartbeat.is_zero() || heartbeat >= ttl / 3 {
-        return Err(UsageError(format!(
-            "--heartbeat {} must be more than nothing and less than a third of --lease-ttl ({})",
-            duration(heartbeat),
-            duration(ttl)
-        )));
-    }
-    if args.max_runtime == Some(Duration::ZERO) {
-        return Err(UsageError("--max-runtime 0s leaves no time; leave it out for no bound".to_owned()));
-    }
     Ok(OrchestratorConfig {
         workers: usize::from(args.workers),
         lease_ttl: ttl,
-        heartbeat,
+        heartbeat: heartbeat(args),
         max_job_attempts: args.max_attempts,
         max_losses: args.max_losses,
         retry_backoff: args.retry_backoff,
@@ -68,8 +86,14 @@ pub(super) fn orchestrator(
 
 /// The settings of the download.
 pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
+    let mut headers = SecretHeaders::default();
+    for header in &args.header {
+        headers.insert(&header.origin, header.name.as_str(), header.value.as_str());
+    }
     HttpOptions {
         output_dir: args.output_dir.clone(),
+        manifest: args.manifest.clone(),
+        headers,
         queue_id: Some(queue.to_owned()),
         layout: match args.layout {
             Layout::Flat => longhaul_pipeline::Layout::Flat,
@@ -96,7 +120,7 @@ mod tests {
                 let config = orchestrator(&args, LaneRules::default(), &Console::new(true));
                 config.map_err(|error| error.to_string())
             }
-            Command::Queue(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
