@@ -131,6 +131,9 @@ pub(crate) enum QueueCommand {
     ///
     /// Runs until it is stopped, or with --drain until nothing is left. Press Ctrl-C to stop: running jobs get --grace
     /// to finish, and a later run goes on with the rest.
+    #[command(
+        after_help = "Example:\n  longhaul queue run --drain --import papers.jsonl --contact you@example.org"
+    )]
     Run(Box<RunArgs>),
     /// Show what is in the queue
     ///

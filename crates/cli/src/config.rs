@@ -157,6 +157,15 @@ impl Configuration {
         faults
     }
 
+    /// Variables of the environment that look like settings and are none, each with the nearest one.
+    pub(crate) fn unknown_variables(command: &Command) -> Vec<String> {
+        let mut known = Vec::new();
+        variables(command, &mut known);
+        let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        let unknown = set.filter(|name| name.starts_with("LONGHAUL_") && !known.contains(name));
+        unknown.map(|name| format!("{name} is no setting{}", nearest::did_you_mean(&known, &name))).collect()
+    }
+
     /// The command line with the file's values as defaults.
     pub(crate) fn amend(&self, mut command: Command) -> Command {
         for (index, _, values) in &self.entries {
@@ -262,6 +271,15 @@ fn environment(setting: &Setting) -> Option<(String, String)> {
     let name: OsString = setting.arg.get_env()?.to_owned();
     let text = std::env::var_os(&name)?;
     Some((name.to_string_lossy().into_owned(), text.to_string_lossy().into_owned()))
+}
+
+/// The variables of all flags.
+fn variables(command: &Command, known: &mut Vec<String>) {
+    let named = command.get_arguments().filter_map(|arg| arg.get_env());
+    known.extend(named.map(|name| name.to_string_lossy().into_owned()));
+    for below in command.get_subcommands() {
+        variables(below, known);
+    }
 }
 
 fn split(setting: &Setting, text: &str) -> Vec<String> {

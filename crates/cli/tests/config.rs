@@ -237,6 +237,12 @@ fn values_that_are_wrong_together_are_named_by_their_place() {
 fn a_good_file_passes_and_none_is_no_fault() {
     let folder = TempDir::new().unwrap();
     insta::assert_snapshot!("check_of_nothing", run(folder.path(), &["config", "check"]));
+    let output = longhaul(folder.path(), &["config", "check"], &[("LONGHAUL_WORKER", "3")]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("warning: LONGHAUL_WORKER is no setting; did you mean LONGHAUL_WORKERS?"),
+        "{said}"
+    );
     write(folder.path(), "longhaul.toml", EVERYTHING);
     assert_eq!(
         run(folder.path(), &["config", "check"]),
@@ -296,7 +302,13 @@ fn shells_get_their_completions_and_readers_their_pages() {
     }
     assert!(print(&["man"]).contains("longhaul\\-queue(1)"));
     assert!(print(&["man", "queue", "run"]).contains("\\-\\-drain\\-horizon"));
-    assert!(print(&["reference"]).contains("`orchestrator.max_workers`"));
+    let reference = print(&["reference"]);
+    assert!(reference.contains("`orchestrator.max_workers`"));
+    // Its example is a file that works.
+    let example = reference.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    write(folder.path(), "example.toml", example);
+    let check = run(folder.path(), &["config", "check", "-c", "example.toml"]);
+    assert!(check.starts_with("exit 0\n") && check.contains("example.toml: 7 values, no fault"), "{check}");
     assert_eq!(print(&["man", "--dir", "pages"]), "");
     let pages = std::fs::read_dir(folder.path().join("pages")).unwrap().count();
     assert!(pages >= 10, "{pages}");

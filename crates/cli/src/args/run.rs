@@ -77,6 +77,23 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
     pub(crate) no_robots: bool,
 
+    /// How long looking up a host's name may take, and connecting to it after that
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_CONNECT_TIMEOUT", default_value = "5s", help_heading = "Requests",
+        hide_short_help = true, value_parser = duration::parse)]
+    pub(crate) connect_timeout: Duration,
+    /// How long a host may stay silent, before its answer and within it
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_READ_TIMEOUT", default_value = "30s", help_heading = "Requests",
+        hide_short_help = true, value_parser = duration::parse)]
+    pub(crate) read_timeout: Duration,
+    /// How many redirects are followed from one address
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_REDIRECTS", default_value = "10", help_heading = "Requests",
+        hide_short_help = true, value_parser = clap::value_parser!(u32).range(0..=50))]
+    pub(crate) max_redirects: u32,
+    /// The largest file that is fetched; what is larger is skipped
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_FILE_SIZE", default_value = "2GiB", help_heading = "Requests",
+        hide_short_help = true, value_parser = size::parse)]
+    pub(crate) max_file_size: u64,
+
     /// How many failed tries a job gets, if it does not say itself
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ATTEMPTS", default_value = "3", help_heading = "Tries",
         value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -77,6 +77,9 @@ pub(crate) fn check(args: &ConfigArgs, configuration: &Configuration, console: &
     if faults.is_empty() {
         faults = faults_together(configuration);
     }
+    for unknown in Configuration::unknown_variables(&Cli::command()) {
+        console.warn(&unknown);
+    }
     let exit = if faults.is_empty() { Exit::Success } else { Exit::Usage };
     if args.format == Format::Json {
         let faults = faults.into_iter().map(|fault| FaultRow {

@@ -40,6 +40,10 @@ const PLACES: &[(&str, &str, &str, &str)] = &[
     ("run", "contact", "http", "contact"),
     ("run", "allow_network", "http", "allow_networks"),
     ("run", "no_robots", "http", "no_robots"),
+    ("run", "connect_timeout", "http", "connect_timeout"),
+    ("run", "read_timeout", "http", "read_timeout"),
+    ("run", "max_redirects", "http", "max_redirects"),
+    ("run", "max_file_size", "http", "max_file"),
     ("run", "rate", "rate", ""),
     ("run", "header", "headers", ""),
 ];

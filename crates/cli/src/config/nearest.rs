@@ -35,6 +35,17 @@ pub(super) fn advice(known: &[(String, String, String)], table: &str, name: &str
     }
 }
 
+/// `; did you mean …?`, if one of the words is near.
+pub(super) fn did_you_mean(known: &[String], word: &str) -> String {
+    // All of them begin alike, which makes none of them alike.
+    let rest = |word: &str| word.strip_prefix("LONGHAUL_").unwrap_or(word).to_owned();
+    let near = known.iter().map(|one| (strsim::jaro_winkler(&rest(one), &rest(word)), one));
+    match near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(alike, _)| *alike >= ALIKE) {
+        Some((_, one)) => format!("; did you mean {one}?"),
+        None => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

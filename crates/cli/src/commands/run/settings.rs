@@ -36,6 +36,14 @@ pub(crate) fn faults(args: &RunArgs) -> Vec<SettingError> {
             ),
         );
     }
+    for (flag, name, time) in [
+        ("connect_timeout", "--connect-timeout", args.connect_timeout),
+        ("read_timeout", "--read-timeout", args.read_timeout),
+    ] {
+        if time.is_zero() {
+            fault(flag, format!("{name} 0s leaves no time; no request could succeed"));
+        }
+    }
     if args.max_runtime == Some(Duration::ZERO) {
         fault("max_runtime", "--max-runtime 0s leaves no time; leave it out for no bound".to_owned());
     }
@@ -93,6 +101,11 @@ pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
     HttpOptions {
         output_dir: args.output_dir.clone(),
         manifest: args.manifest.clone(),
+        connect_timeout: args.connect_timeout,
+        first_byte_timeout: args.read_timeout,
+        idle_timeout: args.read_timeout,
+        max_redirects: args.max_redirects,
+        max_bytes: args.max_file_size,
         headers,
         queue_id: Some(queue.to_owned()),
         layout: match args.layout {
@@ -112,16 +125,18 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Command, QueueCommand};
 
-    fn read(flags: &[&str]) -> Result<OrchestratorConfig, String> {
+    fn run_args(flags: &[&str]) -> Result<RunArgs, String> {
         let line = ["longhaul", "queue", "run"].iter().chain(flags);
         let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
         match cli.command {
-            Command::Queue(QueueCommand::Run(args)) => {
-                let config = orchestrator(&args, LaneRules::default(), &Console::new(true));
-                config.map_err(|error| error.to_string())
-            }
+            Command::Queue(QueueCommand::Run(args)) => Ok(*args),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn read(flags: &[&str]) -> Result<OrchestratorConfig, String> {
+        let config = orchestrator(&run_args(flags)?, LaneRules::default(), &Console::new(true));
+        config.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -133,6 +148,14 @@ mod tests {
         assert_eq!((config.max_job_attempts, config.max_losses), (3, 5));
         assert_eq!((config.retry_backoff, config.jitter), (documented.retry_backoff, documented.jitter));
         assert_eq!((config.grace, config.drain_horizon), (documented.grace, documented.drain_horizon));
+        let http = http(&run_args(&[]).unwrap(), "q");
+        let documented = HttpOptions::default();
+        assert_eq!(
+            (http.connect_timeout, http.idle_timeout),
+            (documented.connect_timeout, documented.idle_timeout)
+        );
+        assert_eq!(http.first_byte_timeout, documented.first_byte_timeout);
+        assert_eq!((http.max_bytes, http.max_redirects), (documented.max_bytes, documented.max_redirects));
         assert!(!config.drain && config.budgets.max_jobs.is_none());
         config.validate().unwrap();
     }
@@ -151,6 +174,7 @@ mod tests {
         assert!(refused(&["--lease-ttl", "0.5s"]).contains("--lease-ttl 0.5s is too short"));
         assert!(refused(&["--heartbeat", "40s"]).contains("--heartbeat 40s must be"));
         assert!(refused(&["--heartbeat", "0s"]).contains("--heartbeat 0s must be"));
+        assert!(refused(&["--read-timeout", "0s"]).contains("--read-timeout 0s leaves no time"));
         assert!(refused(&["--max-runtime", "0s"]).contains("--max-runtime"));
         assert!(refused(&["--workers", "0"]).contains("--workers"));
         assert!(refused(&["--workers", "257"]).contains("--workers"));
