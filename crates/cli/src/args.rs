@@ -35,7 +35,7 @@ Example:
 Exit codes:
     0  all as asked
     1  the program could not do its work
-    2  wrong usage
+    2  wrong usage or configuration
     3  the run ended as asked, but some jobs are in error
     4  some input lines were rejected; the good ones are in
     5  a budget ended the run

@@ -77,6 +77,10 @@ fn render(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
     page.render(&mut text)?;
     text.flush()?;
     let text = String::from_utf8(text).map_err(io::Error::other)?;
+    // What stands below the flags in the help has its own place in a manual.
+    let text = text
+        .replace(".SH EXTRA\nExample:\n", ".SH EXAMPLES\n")
+        .replace("\nExit codes:\n", "\n.SH \"EXIT STATUS\"\n");
     pages.push(Page { file, text });
     for below in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         render(below, pages)?;
@@ -103,7 +107,10 @@ mod tests {
     fn every_command_has_a_page_with_its_flags() {
         let pages = pages(Cli::command()).unwrap();
         let page = |file: &str| &pages.iter().find(|page| page.file == file).unwrap().text;
-        assert!(page("longhaul.1").contains("Exit codes"), "{}", page("longhaul.1"));
+        for section in ["\n.SH EXAMPLES\n", "\n.SH \"EXIT STATUS\"\n"] {
+            assert!(page("longhaul.1").contains(section), "{}", page("longhaul.1"));
+        }
+        assert!(!pages.iter().any(|page| page.text.contains("EXTRA")));
         assert!(page("longhaul-queue-run.1").contains("drain\\-horizon"));
         assert!(page("longhaul-config-check.1").contains("LONGHAUL_CONFIG"));
         assert!(!pages.iter().any(|page| page.file.contains("reference")));

@@ -21,7 +21,8 @@ const FILE: &str = "
 
 The file is the one that `--config` names, else `longhaul.toml` in the working directory, else `longhaul/longhaul.toml` in
 `$XDG_CONFIG_HOME` (`~/.config`). It is TOML. A key that does not exist is refused, with its line and the nearest key that
-does; `longhaul config check` names all faults at once.
+does; `longhaul config check` names all faults at once. What the file turns on, such as `drain = true`, is turned off by the
+variable: `LONGHAUL_DRAIN=false`. Paths are relative to the working directory.
 
 `[rate]` and `[headers]` have a key for each host; flags, variables and file are merged host by host. Values of `[headers]` are
 secrets: they are sent to that host alone, over https unless the host is written with `http://`, and shown nowhere.
