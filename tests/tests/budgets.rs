@@ -109,7 +109,8 @@ async fn max_errors_ends_a_run_that_goes_wrong() {
 async fn a_budget_can_stand_in_the_file() {
     let (stage, _) = stage(Answer::after_ms(1), 2, 10).await;
     std::fs::write(stage.folder().join("longhaul.toml"), "[budgets]\nmax_jobs = 3\n").unwrap();
-    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(5);
+    let run = stage.start_run(&["--drain"]).finish().await.expect_code(5);
+    assert!(run.stderr.starts_with("settings longhaul.toml: 1 value\n"), "{}", run.stderr);
     assert_eq!(ended(&stage.counts().await), 3);
     let _ = stage.start_run(&["--drain", "--max-jobs", "1"]).finish().await.expect_code(5);
     assert_eq!(ended(&stage.counts().await), 4);

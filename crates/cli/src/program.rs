@@ -12,7 +12,7 @@ use crate::args::{Cli, Command, ConfigCommand, QueueCommand};
 use crate::commands;
 use crate::config::{ConfigError, Configuration, Fault, Origin, SettingError};
 use crate::exit::{Exit, UsageError};
-use crate::output::{Console, Logging};
+use crate::output::{Console, Logging, number_of};
 
 /// How long the runtime waits for what still blocks; a read from a terminal never ends by itself.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
@@ -99,6 +99,12 @@ fn configured(matches: &ArgMatches) -> (Console, anyhow::Result<Exit>) {
         configuration.complete(args, matches);
     }
     let console = Console::new(cli.global.quiet);
+    if matches!(cli.command, Command::Queue(QueueCommand::Run(_)))
+        && let Some(file) = configuration.file()
+    {
+        let set = number_of(configuration.set_in_file() as u64, "value", "values");
+        console.note(&format!("settings {file}: {set}"));
+    }
     let ended = run(cli, &console).map_err(|error| located(error, &configuration, matches));
     (console, ended)
 }

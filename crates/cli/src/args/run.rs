@@ -58,7 +58,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
     pub(crate) contact: Option<String>,
     /// A header for requests to one host alone, such as an API key (repeatable). It is never shown or logged. Better
-    /// keep it in the configuration file's table [headers] or in the variable, one a line: everybody on this machine
+    /// keep it in the configuration file's table `[headers]` or in the variable, one a line: everybody on this machine
     /// can see a command line
     #[arg(long, value_name = "HOST=NAME:VALUE", env = "LONGHAUL_HEADER", hide_env_values = true, value_delimiter = '\n',
         help_heading = "Politeness", value_parser = header::parse)]

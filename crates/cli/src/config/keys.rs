@@ -50,7 +50,20 @@ const PLACES: &[(&str, &str, &str, &str)] = &[
 
 /// Flags that say what one call is to do or which file it reads. In a file, where they would hold for every later
 /// call, they would be traps.
-const OF_ONE_CALL: &[&str] = &["config", "dir", "from_docstokg", "import", "input"];
+const OF_ONE_CALL: &[&str] = &[
+    "config",
+    "dir",
+    "dry_run",
+    "for",
+    "from_docstokg",
+    "import",
+    "input",
+    "lane",
+    "older_than",
+    "reason",
+    "repair",
+    "state",
+];
 
 /// How a value is written in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
