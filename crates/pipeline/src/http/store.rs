@@ -50,11 +50,12 @@ impl Store {
                         SetupError::manifest("create the folder of the manifest,", folder, error)
                     })?;
                 }
-                File::options()
-                    .append(true)
-                    .create(true)
-                    .open(&path)
-                    .map_err(|error| SetupError::manifest("write the manifest", &path, error))?;
+                let unwritable = |error| SetupError::manifest("write the manifest", &path, error);
+                let file = File::options().append(true).create(true).open(&path).map_err(unwritable)?;
+                // It is read as well, and a device or a pipe may have no end.
+                if !file.metadata().map_err(unwritable)?.is_file() {
+                    return Err(unwritable(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+                }
                 path
             }
             None => root.join("manifest.jsonl"),
@@ -213,6 +214,9 @@ mod tests {
         let message =
             Store::open(&folder.path().join("out"), Some(&manifest.join("x"))).unwrap_err().to_string();
         assert!(message.contains("lists/mine.jsonl"), "{message}");
+        let device = Path::new("/dev/null");
+        let message = Store::open(&folder.path().join("out"), Some(device)).unwrap_err().to_string();
+        assert!(message.contains("/dev/null: it is not a file"), "{message}");
     }
 
     #[test]
