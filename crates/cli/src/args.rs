@@ -1,8 +1,11 @@
 //! The command line: what may be said, its environment variables and its defaults.
 //!
+//! The first paragraph of a flag's text is what fits a screen; if there is a second one, that says all, for the manual.
 //! What the values mean together (a heartbeat against its lease) is checked by the command that uses them.
 
+mod config;
 mod duration;
+mod header;
 mod help;
 mod import;
 mod jobs;
@@ -17,7 +20,10 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use help::parse;
+pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ManArgs};
+pub(crate) use duration::parse as parse_duration;
+pub(crate) use header::{HostHeader, parse as parse_header};
+pub(crate) use help::command;
 pub(crate) use import::{EnqueueArgs, ImportArgs};
 pub(crate) use jobs::{
     CancelArgs, ExplainArgs, FilterArgs, IdsArgs, ListArgs, RequeueArgs, RetryFailedArgs, ShowArgs,
@@ -25,8 +31,9 @@ pub(crate) use jobs::{
 pub(crate) use operate::{
     CheckArgs, LanesArgs, LimitArgs, PauseArgs, PruneArgs, ResumeArgs, StatsArgs, WorkersArgs,
 };
-pub(crate) use rate::HostRate;
+pub(crate) use rate::{HostRate, parse as parse_rate};
 pub(crate) use run::{Layout, RunArgs};
+pub(crate) use size::parse as parse_size;
 
 /// Fetches a list of artifacts (papers, data sets, pages), in parallel, without hammering anybody and without losing
 /// anything.
@@ -40,7 +47,7 @@ Example:
 Exit codes:
     0  all as asked
     1  the program could not do its work
-    2  wrong usage
+    2  wrong usage or configuration
     3  the run ended as asked, but some jobs are in error
     4  some input lines were rejected; the good ones are in
     5  a budget ended the run
@@ -58,6 +65,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
+    /// The file with settings [default: longhaul.toml here, else in the folder longhaul of ~/.config]
+    #[arg(long, short, global = true, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// The file that the queue is kept in
     #[arg(long, global = true, value_name = "PATH", env = "LONGHAUL_QUEUE", default_value = "state/workqueue.sqlite",
         value_parser = queue_path)]
@@ -118,6 +128,19 @@ pub(crate) enum Command {
     /// Work with a queue: fill it, run it, look at it
     #[command(subcommand, arg_required_else_help = true)]
     Queue(QueueCommand),
+    /// Look at the settings: what they are, where each comes from, what is wrong with them
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  longhaul config show")]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  longhaul completions bash >> ~/.bash_completion")]
+    Completions(CompletionsArgs),
+    /// Print the manual's page of the program or of a command
+    #[command(after_help = "Example:\n  longhaul man queue run | man -l -")]
+    Man(ManArgs),
+    /// Print the reference of all commands, flags, variables and keys as Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 mod grid;
 mod human;
 mod logging;
+mod repeats;
 mod time;
 
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +13,7 @@ use indicatif::ProgressBar;
 
 pub(crate) use grid::{Column, Grid, data_width};
 pub(crate) use human::{bytes, count, duration, number_of, pause, rate};
-pub(crate) use logging::start_logging;
+pub(crate) use logging::Logging;
 pub(crate) use time::{from_now, rfc3339, wall};
 
 /// The way to the person at the other end. Clones share it.

@@ -99,7 +99,7 @@ impl Summary {
         time: Duration,
         tally: &Tally,
         stats: &QueueStats,
-        output_dir: &Path,
+        (output_dir, manifest): (&Path, &Path),
     ) -> Self {
         Self {
             ended: end.0,
@@ -121,7 +121,7 @@ impl Summary {
             },
             hosts: hosts(tally),
             output_dir: output_dir.display().to_string(),
-            manifest: output_dir.join("manifest.jsonl").display().to_string(),
+            manifest: manifest.display().to_string(),
             time,
         }
     }

@@ -4,7 +4,7 @@
 //! every command, none would fit.
 
 use clap::builder::{Resettable, StyledStr};
-use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, Command, CommandFactory};
 
 use super::Cli;
 
@@ -14,14 +14,8 @@ const BELOW: &str = "See `longhaul --help` for options of every command, like --
 const VARIABLES: &str =
     "Every option can come from the environment: --max-per-host is LONGHAUL_MAX_PER_HOST.";
 
-/// Reads the command line. Wrong flags end the process here, with 2, as do --help and --version, with 0.
-pub(crate) fn parse() -> Cli {
-    let matches: ArgMatches = command().get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-}
-
-/// The whole command line.
-pub(super) fn command() -> Command {
+/// The command line that people meet. Manual, reference and completions are made from [`Cli`] itself, which says more.
+pub(crate) fn command() -> Command {
     let command = Cli::command();
     let hidden: Vec<Arg> =
         command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.clone().hide(true)).collect();

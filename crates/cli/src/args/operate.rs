@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use longhaul_queue_core::JobState;
 use url::Url;
 
-use super::{FormatArg, HostRate, duration, jobs, lane, rate};
+use super::{FormatArg, HostRate, duration, jobs, lane, rate, run};
 
 /// `queue stats`.
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', value_parser = rate::parse)]
     pub(crate) rate: Vec<HostRate>,
     /// As given to `queue run`: your address, for which some hosts grant more
-    #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT")]
+    #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", value_parser = run::contact)]
     pub(crate) contact: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use longhaul_pipeline::Network;
 
-use super::{Format, HostRate, duration, rate, size};
+use super::{Format, HostHeader, HostRate, duration, header, rate, size};
 
 /// `queue run`.
 #[derive(Debug, Args)]
@@ -49,12 +49,18 @@ pub(crate) struct RunArgs {
         hide_possible_values = true
     )]
     pub(crate) layout: Layout,
-
+    /// In place of manifest.jsonl
+    ///
+    /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_MANIFEST", help_heading = "Files")]
+    pub(crate) manifest: Option<PathBuf>,
     /// Append a JSON line for each request to this file
     #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
     pub(crate) attempts: Option<PathBuf>,
 
-    /// How many jobs run at once (1 to 256)
+    /// Jobs that run at once (1 to 256)
+    ///
+    /// How many jobs run at once, 1 to 256
     #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8", help_heading = "Politeness",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
@@ -64,7 +70,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_per_host: u32,
-    /// How often a host is asked, like example.org=1/3s or *=2/s+500/h (repeatable)
+    /// Pace: example.org=1/3s, *=2/s (repeatable)
     ///
     /// How often requests to a host may start: RATE is `2/s`, `1/3s`, `500/h`, several with `+`, or `off` (repeatable).
     /// The host `*` stands for all that have no limits of their own. What a host itself asks for always holds
@@ -76,7 +82,15 @@ pub(crate) struct RunArgs {
     /// An address under which providers can reach you; sent with each request, and some grant more to those who give it
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
     pub(crate) contact: Option<String>,
-    /// Private addresses that may be asked: 10.1.0.0/16
+    /// Like an API key, for one host (repeatable)
+    ///
+    /// A header for requests to one host alone, such as an API key (repeatable). It is never shown or logged. Better
+    /// keep it in the configuration file's table `[headers]` or in the variable, one a line: everybody on this machine
+    /// can see a command line
+    #[arg(long, value_name = "HOST=NAME:VALUE", env = "LONGHAUL_HEADER", hide_env_values = true, value_delimiter = '\n',
+        help_heading = "Politeness", value_parser = header::parse)]
+    pub(crate) header: Vec<HostHeader>,
+    /// Private addresses to allow, like 10.1.0.0/16
     ///
     /// Private addresses that may be contacted all the same, like 10.1.0.0/16 (repeatable)
     #[arg(
@@ -87,12 +101,37 @@ pub(crate) struct RunArgs {
         help_heading = "Politeness"
     )]
     pub(crate) allow_network: Vec<Network>,
-    /// Ignore robots.txt; this version never asks for it
+    /// Ignore robots.txt, which is not asked for yet
     ///
     /// Do not ask for robots.txt. This version never asks for it, so the flag changes nothing yet: have your list made
     /// of places that welcome programs
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
     pub(crate) no_robots: bool,
+
+    /// To look up a host, and to connect
+    ///
+    /// How long looking up a host's name may take, and connecting to it after that
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_CONNECT_TIMEOUT", default_value = "5s", help_heading = "Requests",
+        value_parser = duration::parse)]
+    pub(crate) connect_timeout: Duration,
+    /// How long a host may stay silent
+    ///
+    /// How long a host may stay silent, before its answer and within it
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_READ_TIMEOUT", default_value = "30s", help_heading = "Requests",
+        value_parser = duration::parse)]
+    pub(crate) read_timeout: Duration,
+    /// Followed from one address
+    ///
+    /// How many redirects are followed from one address
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_REDIRECTS", default_value = "10", help_heading = "Requests",
+        value_parser = clap::value_parser!(u32).range(0..=50))]
+    pub(crate) max_redirects: u32,
+    /// Larger ones are skipped
+    ///
+    /// The largest file that is fetched; what is larger is skipped
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_FILE_SIZE", default_value = "2GiB", help_heading = "Requests",
+        value_parser = size::parse)]
+    pub(crate) max_file_size: u64,
 
     /// Failed tries that a job gets
     ///
@@ -169,7 +208,7 @@ pub(crate) enum Layout {
 }
 
 /// An address that can stand in a header.
-fn contact(text: &str) -> Result<String, String> {
+pub(super) fn contact(text: &str) -> Result<String, String> {
     let text = text.trim();
     let shaped = text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
     let plain = text.chars().all(|c| c.is_ascii_graphic() && !"<>()[],;:\\\"".contains(c));

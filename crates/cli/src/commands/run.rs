@@ -1,8 +1,9 @@
 //! `longhaul queue run`: puts queue, pipeline and orchestrator together, and stays with them until the end.
 
-mod settings;
+pub(super) mod settings;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -113,10 +114,16 @@ pub(crate) async fn run(
         ));
     }
     let stats = store.queue.stats().await?;
-    let summary = observer
-        .with_tally(|tally| Summary::new(end.clone(), ended.elapsed, tally, &stats, &args.output_dir));
+    let summary = observer.with_tally(|tally| {
+        Summary::new(end.clone(), ended.elapsed, tally, &stats, (&args.output_dir, &manifest(&args)))
+    });
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// Where the manifest is.
+fn manifest(args: &RunArgs) -> PathBuf {
+    args.manifest.clone().unwrap_or_else(|| args.output_dir.join("manifest.jsonl"))
 }
 
 /// The attempts file, if one is asked for.
@@ -175,7 +182,7 @@ fn nothing_to_do(
             std::time::Duration::ZERO,
             &crate::progress::Tally::default(),
             stats,
-            &args.output_dir,
+            (&args.output_dir, &manifest(args)),
         );
         print_summary(&summary, args.format)?;
     }

@@ -30,6 +30,8 @@ impl Dispatcher {
                 for (one, answer) in finished.into_iter().zip(answers) {
                     self.answered(one, answer);
                 }
+                // A budget that these answers use up is over before what came with them starts: that is given back.
+                self.advance();
                 match leased {
                     Some(leased) => self.leased(leased),
                     // Slots were freed and nobody has looked what they are good for.
