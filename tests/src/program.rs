@@ -81,6 +81,8 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        // Nor of their configuration file.
+        command.env("XDG_CONFIG_HOME", folder.join("no-settings"));
         command.envs(variables.iter().copied());
         let mut child = command.spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());

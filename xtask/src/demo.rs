@@ -104,6 +104,8 @@ fn start(folder: &Path, arguments: &[&str]) -> Result<Child> {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGHAUL_")) {
         command.env_remove(name);
     }
+    // Nor what the caller's configuration file says.
+    command.env("XDG_CONFIG_HOME", folder.join("no-settings"));
     command.spawn().with_context(|| format!("{} cannot be started", program.display()))
 }
 

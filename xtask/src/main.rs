@@ -13,6 +13,7 @@ mod legs;
 mod lint;
 mod process;
 mod prove;
+mod reference;
 mod test;
 mod tidy;
 mod tools;
@@ -43,6 +44,8 @@ enum Task {
     Deny,
     /// The API documentation; every warning is an error
     Docs,
+    /// Writes the reference of the command line and the manual's pages, from the program itself
+    Reference,
     /// The proofs that are too long for every change, as a release build
     Prove(prove::Args),
     /// Speed and memory, beside the raw floor of the same store
@@ -69,6 +72,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tidy => tidy::run()?,
         Task::Deny => deny::run()?,
         Task::Docs => docs::run()?,
+        Task::Reference => reference::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ mod invariants;
 mod links;
 mod manifests;
 mod names;
+mod reference;
 mod rust_files;
 mod test_code;
 mod text;
@@ -18,6 +19,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 
 use crate::process;
+use crate::reference::made;
 use tree::Tree;
 
 /// One thing to mend.
@@ -55,6 +57,7 @@ const CHECKS: [fn(&Tree) -> Vec<Finding>; 7] = [
 pub(crate) fn run() -> Result<()> {
     let tree = Tree::read(&process::root())?;
     let mut findings: Vec<Finding> = CHECKS.iter().flat_map(|check| check(&tree)).collect();
+    findings.extend(reference::check(&tree, &made()?));
     findings.sort();
     for finding in &findings {
         eprintln!("{finding}");

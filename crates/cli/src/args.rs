@@ -1,9 +1,16 @@
 //! The command line: what may be said, its environment variables and its defaults.
 //!
+//! The first paragraph of a flag's text is what fits a screen; if there is a second one, that says all, for the manual.
 //! What the values mean together (a heartbeat against its lease) is checked by the command that uses them.
 
+mod config;
 mod duration;
+mod header;
+mod help;
 mod import;
+mod jobs;
+mod lane;
+mod operate;
 mod rate;
 mod run;
 mod size;
@@ -13,9 +20,20 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ManArgs};
+pub(crate) use duration::parse as parse_duration;
+pub(crate) use header::{HostHeader, parse as parse_header};
+pub(crate) use help::command;
 pub(crate) use import::{EnqueueArgs, ImportArgs};
-pub(crate) use rate::HostRate;
+pub(crate) use jobs::{
+    CancelArgs, ExplainArgs, FilterArgs, IdsArgs, ListArgs, RequeueArgs, RetryFailedArgs, ShowArgs,
+};
+pub(crate) use operate::{
+    CheckArgs, LanesArgs, LimitArgs, PauseArgs, PruneArgs, ResumeArgs, StatsArgs, WorkersArgs,
+};
+pub(crate) use rate::{HostRate, parse as parse_rate};
 pub(crate) use run::{Layout, RunArgs};
+pub(crate) use size::parse as parse_size;
 
 /// Fetches a list of artifacts (papers, data sets, pages), in parallel, without hammering anybody and without losing
 /// anything.
@@ -29,7 +47,7 @@ Example:
 Exit codes:
     0  all as asked
     1  the program could not do its work
-    2  wrong usage
+    2  wrong usage or configuration
     3  the run ended as asked, but some jobs are in error
     4  some input lines were rejected; the good ones are in
     5  a budget ended the run
@@ -47,6 +65,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
+    /// The file with settings [default: longhaul.toml here, else in the folder longhaul of ~/.config]
+    #[arg(long, short, global = true, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// The file that the queue is kept in
     #[arg(long, global = true, value_name = "PATH", env = "LONGHAUL_QUEUE", default_value = "state/workqueue.sqlite",
         value_parser = queue_path)]
@@ -84,6 +105,22 @@ pub(crate) enum Format {
     Table,
     /// One JSON object
     Json,
+    /// One JSON object a line; where there is one alone, the same as json
+    Jsonl,
+}
+
+/// How a command's result is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FormatArg {
+    /// Print as table, json or jsonl
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "LONGHAUL_FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,14 +128,26 @@ pub(crate) enum Command {
     /// Work with a queue: fill it, run it, look at it
     #[command(subcommand, arg_required_else_help = true)]
     Queue(QueueCommand),
+    /// Look at the settings: what they are, where each comes from, what is wrong with them
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  longhaul config show")]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  longhaul completions bash >> ~/.bash_completion")]
+    Completions(CompletionsArgs),
+    /// Print the manual's page of the program or of a command
+    #[command(after_help = "Example:\n  longhaul man queue run | man -l -")]
+    Man(ManArgs),
+    /// Print the reference of all commands, flags, variables and keys as Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
     /// Put artifacts from files into the queue
     ///
-    /// A line is a JSON object with an `id`, an OpenAlex work, a DOI or a URL. What is in the queue already is left as
-    /// it is, so an import can be repeated, and goes on where it was interrupted.
+    /// A line is a JSON object with an `id`, an OpenAlex work, a DOI or a URL. An import can be repeated.
     Import(ImportArgs),
     /// Put one artifact into the queue
     ///
@@ -106,21 +155,34 @@ pub(crate) enum QueueCommand {
     Enqueue(EnqueueArgs),
     /// Fetch what is in the queue
     ///
-    /// Runs until it is stopped, or with --drain until nothing is left. Press Ctrl-C to stop: running jobs get --grace
-    /// to finish, and a later run goes on with the rest.
+    /// Ctrl-C stops it: running jobs get --grace to finish, a later run goes on.
     Run(Box<RunArgs>),
-    /// Show what is in the queue
-    ///
-    /// Needs no run, and disturbs none.
+    /// Show what is in the queue, in numbers
     Stats(StatsArgs),
-}
-
-/// `queue stats`.
-#[derive(Debug, Args)]
-pub(crate) struct StatsArgs {
-    /// How the result is printed
-    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
-    pub(crate) format: Format,
+    /// List jobs by their numbers
+    List(ListArgs),
+    /// Show all that is known of one job, with its history
+    Show(ShowArgs),
+    /// Say why a job is not running now, and when it could
+    Explain(ExplainArgs),
+    /// Give jobs in error another chance, with fresh attempts
+    RetryFailed(RetryFailedArgs),
+    /// Fetch jobs again that have ended, however they did
+    Requeue(RequeueArgs),
+    /// Take jobs out of the queue; one that runs is stopped
+    Cancel(CancelArgs),
+    /// Let nothing start any more, everywhere or at one host
+    Pause(PauseArgs),
+    /// End a pause
+    Resume(ResumeArgs),
+    /// Show hosts: what waits for them, and why one is closed
+    Lanes(LanesArgs),
+    /// Show the processes that work on the queue
+    Workers(WorkersArgs),
+    /// Forget the details of jobs that ended long ago
+    Prune(PruneArgs),
+    /// Check the queue and its finished files, and mend them
+    Check(CheckArgs),
 }
 
 fn queue_path(text: &str) -> Result<PathBuf, String> {
@@ -137,13 +199,11 @@ fn queue_path(text: &str) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 
     #[test]
@@ -160,6 +220,6 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&help::command());
     }
 }

@@ -4,23 +4,35 @@ use std::time::Duration;
 
 use longhaul_limiter::{Lane, LaneLimits, LaneRules, Pace, Paces, Role, Window};
 
-use crate::args::RunArgs;
-use crate::exit::UsageError;
+use crate::args::{HostRate, LimitArgs, RunArgs};
+use crate::config::SettingError;
 
 /// The rules of a run.
-pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, UsageError> {
+pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, SettingError> {
+    made_of(args.max_per_host, args.contact.is_some(), &args.rate)
+}
+
+/// The rules of runs that are started with these flags.
+pub(crate) fn rules(args: &LimitArgs) -> Result<LaneRules, SettingError> {
+    made_of(args.max_per_host, args.contact.is_some(), &args.rate)
+}
+
+fn made_of(max_per_host: u32, has_contact: bool, rates: &[HostRate]) -> Result<LaneRules, SettingError> {
     let mut rules = LaneRules::default();
-    rules.any.cap = Some(args.max_per_host);
-    if args.contact.is_some() {
+    rules.any.cap = Some(max_per_host);
+    if has_contact {
         with_contact(&mut rules);
     }
-    for rate in &args.rate {
+    for rate in rates {
         let paces = Paces::Shared(rate.pace.clone());
         let Some(host) = &rate.host else {
             rules.any.paces = paces;
             continue;
         };
-        let lane = rules.keying.lane(host).map_err(|error| UsageError(format!("--rate: {error}")))?;
+        let lane = rules
+            .keying
+            .lane(host)
+            .map_err(|error| SettingError { flag: "rate", message: format!("--rate: {error}") })?;
         rules.hosts.entry(lane).or_insert(LaneLimits::NONE).paces = paces;
     }
     Ok(rules)
@@ -56,7 +68,7 @@ mod tests {
         let line = ["longhaul", "queue", "run"].iter().chain(flags);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Queue(QueueCommand::Run(args)) => lane_rules(&args).unwrap(),
-            Command::Queue(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

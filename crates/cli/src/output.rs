@@ -1,15 +1,20 @@
 //! What people and scripts see: data on stdout, everything else on stderr.
 
+mod grid;
 mod human;
 mod logging;
+mod repeats;
+mod time;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
-pub(crate) use human::{bytes, count, duration, number_of, rate};
-pub(crate) use logging::start_logging;
+pub(crate) use grid::{Column, Grid, data_width};
+pub(crate) use human::{bytes, count, duration, number_of, pause, rate};
+pub(crate) use logging::Logging;
+pub(crate) use time::{from_now, rfc3339, wall};
 
 /// The way to the person at the other end. Clones share it.
 ///
@@ -108,12 +113,21 @@ impl Console {
 
 /// Writes data to stdout. A reader that has seen enough (`head`) is no error.
 pub(crate) fn print_data(text: &str) -> io::Result<()> {
+    write_data(&format!("{}\n", text.trim_end_matches('\n'))).map(drop)
+}
+
+/// Writes data to stdout as it is; false if its reader has seen enough.
+pub(crate) fn write_data(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
+}
+
+/// Whether data goes to a terminal on which earlier lines can be replaced.
+pub(crate) fn data_can_be_redrawn() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// Lines of a name and a value, the values below each other.

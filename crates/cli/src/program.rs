@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use longhaul_limiter::{Clock, SystemClock};
 
-use crate::args::{Cli, Command, QueueCommand};
+use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, QueueCommand};
 use crate::commands;
+use crate::config::{ConfigError, Configuration, Fault, Origin, SettingError};
 use crate::exit::{Exit, UsageError};
-use crate::output::{Console, start_logging};
+use crate::output::{Console, Logging, number_of};
 
 /// How long the runtime waits for what still blocks; a read from a terminal never ends by itself.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
@@ -18,38 +20,152 @@ const LAST_MOMENTS: Duration = Duration::from_secs(2);
 /// Everything.
 pub(crate) fn main() -> ExitCode {
     // Wrong flags end here, with 2, as do --help and --version, with 0.
-    let cli = Cli::parse();
-    let console = Console::new(cli.global.quiet);
-    match run(cli, &console) {
+    let matches = parse(args::command());
+    let cli = read(&matches);
+    let (console, ended) = match cli.command {
+        // These work wherever they are called, whatever a file there says.
+        Command::Completions(_) | Command::Man(_) | Command::Reference => {
+            let console = Console::new(cli.global.quiet);
+            let ended = print(&cli.command);
+            (console, ended)
+        }
+        _ => configured(&matches),
+    };
+    match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
             console.hide_bar();
             say(&error, &console);
-            if error.is::<UsageError>() { Exit::Usage.into() } else { Exit::Failure.into() }
+            let usage = error.is::<UsageError>() || error.is::<ConfigError>() || error.is::<SettingError>();
+            if usage { Exit::Usage.into() } else { Exit::Failure.into() }
+        }
+    }
+}
+
+/// Reads the command line.
+fn parse(command: clap::Command) -> ArgMatches {
+    command.try_get_matches().unwrap_or_else(|error| without_secrets(error).exit())
+}
+
+fn read(matches: &ArgMatches) -> Cli {
+    Cli::from_arg_matches(matches).unwrap_or_else(|error| without_secrets(error).exit())
+}
+
+/// Its messages repeat what was given. That may be a secret, or a URL with one.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let text = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let is_header = text(&error, ContextKind::InvalidArg).starts_with("--header");
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        let given = text(&error, kind);
+        let has_user_info = given.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?']));
+        if has_user_info || (is_header && kind == ContextKind::InvalidValue) {
+            error.insert(kind, ContextValue::String("***".to_owned()));
+        }
+    }
+    error
+}
+
+/// What is only printed.
+fn print(command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Completions(args) => commands::completions(args, Cli::command()),
+        Command::Man(args) => commands::man(args, Cli::command()),
+        _ => commands::reference(Cli::command()),
+    }
+}
+
+/// Reads the configuration and runs a command with it.
+fn configured(matches: &ArgMatches) -> (Console, anyhow::Result<Exit>) {
+    let configuration = Configuration::read(&Cli::command(), matches);
+    let cli = read(matches);
+    if let Command::Config(command) = &cli.command {
+        let console = Console::new(cli.global.quiet);
+        let ended = match command {
+            ConfigCommand::Show(args) => commands::config_show(args, &configuration, matches),
+            ConfigCommand::Check(args) => commands::config_check(args, &configuration, &console),
+        };
+        return (console, ended);
+    }
+    if !configuration.faults().is_empty() {
+        let error = ConfigError(configuration.faults().to_vec());
+        return (Console::new(cli.global.quiet), Err(error.into()));
+    }
+    let amended = parse(configuration.amend(Cli::command()));
+    let mut cli = read(&amended);
+    match &mut cli.command {
+        Command::Queue(QueueCommand::Run(args)) => configuration.complete(args, matches),
+        Command::Queue(
+            QueueCommand::Explain(ExplainArgs { limits, .. }) | QueueCommand::Lanes(LanesArgs { limits, .. }),
+        ) => {
+            configuration.complete_rates(&mut limits.rate, matches);
+        }
+        _ => {}
+    }
+    let console = Console::new(cli.global.quiet);
+    if matches!(cli.command, Command::Queue(QueueCommand::Run(_)))
+        && let Some(file) = configuration.file()
+    {
+        let set = number_of(configuration.set_in_file() as u64, "value", "values");
+        console.note(&format!("settings {file}: {set}"));
+    }
+    let ended = run(cli, &console).map_err(|error| located(error, &configuration, matches));
+    (console, ended)
+}
+
+/// Names the place of a wrong setting, if it is not on the command line.
+fn located(error: anyhow::Error, configuration: &Configuration, matches: &ArgMatches) -> anyhow::Error {
+    let Some(setting) = error.downcast_ref::<SettingError>() else { return error };
+    match configuration.origin(matches, setting.flag) {
+        Origin::Flag(_) | Origin::Default => error,
+        origin => {
+            let key = configuration.key(setting.flag);
+            ConfigError(vec![Fault { place: origin, key, message: setting.message.clone() }]).into()
         }
     }
 }
 
 fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
-    start_logging(&cli.global, console)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let logging = Logging::start(&cli.global, console, Arc::clone(&clock))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
-        let Command::Queue(command) = cli.command;
         let global = &cli.global;
+        let Command::Queue(command) = cli.command else { return Ok(Exit::Success) };
         match command {
             QueueCommand::Import(args) => commands::import(global, args, console, clock).await,
             QueueCommand::Enqueue(args) => commands::enqueue(global, args, console, clock).await,
             QueueCommand::Run(args) => commands::run(global, *args, console, clock).await,
-            QueueCommand::Stats(args) => commands::stats(global, &args, clock).await,
+            QueueCommand::Stats(args) => commands::stats(global, args, console, clock).await,
+            QueueCommand::List(args) => commands::list(global, args, console, clock).await,
+            QueueCommand::Show(args) => commands::show(global, args, console, clock).await,
+            QueueCommand::Explain(args) => commands::explain(global, args, console, clock).await,
+            QueueCommand::RetryFailed(args) => commands::retry_failed(global, args, console, clock).await,
+            QueueCommand::Requeue(args) => commands::requeue(global, args, console, clock).await,
+            QueueCommand::Cancel(args) => commands::cancel(global, args, console, clock).await,
+            QueueCommand::Pause(args) => commands::pause(global, args, console, clock).await,
+            QueueCommand::Resume(args) => commands::resume(global, args, console, clock).await,
+            QueueCommand::Lanes(args) => commands::lanes(global, args, console, clock).await,
+            QueueCommand::Workers(args) => commands::workers(global, args, console, clock).await,
+            QueueCommand::Prune(args) => commands::prune(global, args, console, clock).await,
+            QueueCommand::Check(args) => commands::check(global, args, console, clock).await,
         }
     });
     runtime.shutdown_timeout(LAST_MOMENTS);
+    logging.finish();
     ended
 }
 
 /// The error in one line, with what lies behind it as far as that says something new.
 fn say(error: &anyhow::Error, console: &Console) {
+    if let Some(ConfigError(faults)) = error.downcast_ref() {
+        for fault in faults {
+            console.error(&fault.to_string());
+        }
+        return;
+    }
     let mut said = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if said.contains(&cause) {

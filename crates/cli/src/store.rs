@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longhaul_limiter::{Clock, Keying, LaneRules};
-use longhaul_queue_core::{QueueAdmin, Result, SqliteOptions, SqliteQueue, WorkQueue};
+use longhaul_queue_core::{Backend, QueueAdmin, QueueConfig, Result, SqliteQueue, WorkQueue};
 
 use crate::args::{Durability, Global};
 
@@ -31,8 +31,9 @@ impl Store {
             Durability::Full => longhaul_queue_core::Durability::Full,
             Durability::Normal => longhaul_queue_core::Durability::Normal,
         };
-        let options =
-            SqliteOptions::new(&global.queue).create(create).durability(durability).keying(keying.clone());
+        let config =
+            QueueConfig { backend: Backend::Sqlite, path: global.queue.clone(), wal_mode: true, durability };
+        let options = config.sqlite_options(create, keying.clone())?;
         let queue = SqliteQueue::open(options, clock).await?;
         Ok(Self {
             path: global.queue.clone(),

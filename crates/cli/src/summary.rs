@@ -13,8 +13,8 @@ use std::time::Duration;
 use longhaul_queue_core::QueueStats;
 use serde::Serialize;
 
-use self::advice::advice;
-use crate::output::{bytes, count, duration, number_of, printable, rate};
+pub(crate) use self::advice::advice;
+use crate::output::{bytes, count, duration, number_of, pause, printable, rate};
 use crate::progress::{Group, LaneTally, Tally};
 
 /// How many hosts are named.
@@ -74,6 +74,7 @@ struct Left {
     /// In how long something could start; `null` if only an event can make it start.
     next_start_seconds: Option<f64>,
     paused: Option<String>,
+    lanes_paused: u64,
     lanes_cooling: u64,
     /// Jobs in error, of earlier runs too.
     in_error: u64,
@@ -98,7 +99,7 @@ impl Summary {
         time: Duration,
         tally: &Tally,
         stats: &QueueStats,
-        output_dir: &Path,
+        (output_dir, manifest): (&Path, &Path),
     ) -> Self {
         Self {
             ended: end.0,
@@ -113,13 +114,14 @@ impl Summary {
                 queued: stats.counts.queued,
                 in_progress: stats.counts.in_progress,
                 next_start_seconds: stats.next_open.map(|time| time.as_secs_f64()),
-                paused: stats.paused.clone(),
+                paused: stats.paused.as_deref().map(|paused| pause(paused, stats.paused_for)),
+                lanes_paused: stats.lanes_paused,
                 lanes_cooling: stats.lanes_cooling,
                 in_error: stats.counts.error,
             },
             hosts: hosts(tally),
             output_dir: output_dir.display().to_string(),
-            manifest: output_dir.join("manifest.jsonl").display().to_string(),
+            manifest: manifest.display().to_string(),
             time,
         }
     }
@@ -168,7 +170,7 @@ impl Left {
         }
         let mut text = format!("left: {}", parts.join(", "));
         if let Some(paused) = &self.paused {
-            let _ = write!(text, "; the queue is paused: {paused}");
+            let _ = write!(text, "; the queue is paused by {paused}");
         } else if self.queued > 0 {
             match self.next_start_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
                 Some(time) if time < Duration::from_secs(1) => {
@@ -181,7 +183,12 @@ impl Left {
                         duration(time)
                     );
                 }
-                None => text.push_str("; it waits for a request of another process, or for a pause to end"),
+                None if self.lanes_paused > 0 => text.push_str("; it waits for a pause to end"),
+                None => text.push_str("; it waits for a request of another process"),
+            }
+            if self.lanes_paused > 0 {
+                let paused = number_of(self.lanes_paused, "host is", "hosts are");
+                let _ = write!(text, " ({paused} paused, `longhaul queue lanes` shows by whom)");
             }
             if self.lanes_cooling > 0 {
                 let _ =

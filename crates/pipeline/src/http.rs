@@ -15,6 +15,7 @@ mod download;
 mod error;
 mod exchange;
 mod fault;
+mod inspect;
 mod manifest;
 mod names;
 mod naming;
@@ -39,6 +40,7 @@ use async_trait::async_trait;
 
 pub use address::{Network, NetworkError};
 pub use error::SetupError;
+pub use inspect::{FileState, Leftover, OutputFolder};
 pub use options::{HttpOptions, Layout, SecretHeaders};
 
 use client::Client;

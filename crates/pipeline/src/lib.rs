@@ -20,4 +20,7 @@ pub use record::{Expect, Record, RecordError};
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
-pub use http::{HttpOptions, HttpPipeline, Layout, Network, NetworkError, SecretHeaders, SetupError};
+pub use http::{
+    FileState, HttpOptions, HttpPipeline, Layout, Leftover, Network, NetworkError, OutputFolder,
+    SecretHeaders, SetupError,
+};

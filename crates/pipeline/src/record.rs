@@ -116,7 +116,8 @@ impl Record {
     /// The longest key, in bytes.
     pub const MAX_ID_BYTES: usize = 2048;
 
-    /// Reads a line: a JSON object, `{"artifact": {…}, "context": {…}}`, an OpenAlex work, a bare DOI or a bare URL.
+    /// Reads a line: a JSON object, `{"artifact": {…}, "context": {…}}`, an OpenAlex work, a bare DOI or a bare URL; also
+    /// a line of `queue list`, which is the artifact in it.
     /// `None` for a blank line. A byte order mark at the start is ignored.
     ///
     /// # Errors
@@ -155,7 +156,10 @@ impl Record {
             return Err(RecordError::TooLong);
         }
         let value = json::parse(payload)?;
-        read::record(&value, payload.to_owned())
+        match read::listed(&value) {
+            Some(artifact) => read::record(artifact, artifact.to_string()),
+            None => read::record(&value, payload.to_owned()),
+        }
     }
 
     /// The artifact as JSON text: the line as it came, unknown fields and all; for a bare DOI or URL an object made

@@ -57,11 +57,13 @@ pub struct WorkerRow {
     pub started_at: Timestamp,
     /// Until when it is taken to be alive.
     pub expires_at: Timestamp,
+    /// Whether it is alive now, as far as the store can see: one that is dead may be known to be so before that time.
+    pub alive: bool,
     /// How many jobs it holds.
     pub held: u64,
 }
 
-/// Why a job is not running now, and when it could.
+/// Why a job is not running now, and when it could. Of several causes that have an end, the one that ends last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum Explanation {
@@ -117,9 +119,9 @@ pub enum Explanation {
         /// For so long, in milliseconds; `None` until somebody resumes it.
         wait_ms: Option<u64>,
     },
-    /// The process that held it has died; it is given back when that process' leases end.
+    /// The process that held it has died; the next lease that anybody makes gives it back, once its leases have ended.
     WorkerDied {
-        /// In so long, in milliseconds.
+        /// They end in so long, in milliseconds.
         wait_ms: u64,
     },
 }

@@ -372,6 +372,7 @@ cases! {
         a_paused_lane_stops_and_others_go_on,
         a_lane_pause_with_an_end_ends_by_itself,
         a_shorter_pause_replaces_a_longer_one,
+        what_a_pause_holds_back_is_not_among_what_opens_next,
         a_pause_leaves_held_jobs_alone_and_gives_no_next,
         a_lane_may_be_paused_before_it_is_known,
         a_pause_does_not_shorten_a_cool_down,
@@ -419,6 +420,8 @@ cases! {
         explains_a_cool_down,
         explains_caps_and_paces_by_the_rules_it_is_given,
         explains_pauses,
+        explains_by_the_cause_that_ends_last,
+        explains_a_full_lane_only_where_nothing_else_holds,
     }
     counting {
         inv_conserve_counts_follow_every_transition,
@@ -426,6 +429,7 @@ cases! {
         stats_tell_ready_from_delayed,
         stats_say_when_something_could_be_leased,
         stats_count_live_processes,
+        stats_say_how_much_has_ended_lately,
         inv_bounded_ready_and_delayed_are_counted_up_to_10_001,
     }
     concurrency {

@@ -64,6 +64,8 @@ pub struct LaneRow {
     pub lane: Lane,
     /// Queued jobs; exact up to 1,000, then 1,001.
     pub queued: u64,
+    /// Those of them whose own time has come.
+    pub ready: u64,
     /// Slots taken by live leases.
     pub in_flight: u32,
     /// How many slots the lane gives at the moment because it was closed and reopens step by step; `None` if it

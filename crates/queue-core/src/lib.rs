@@ -13,8 +13,11 @@
 
 mod admin;
 #[cfg(feature = "sqlite")]
+mod config;
+#[cfg(feature = "sqlite")]
 mod docstokg;
 mod error;
+mod explain;
 #[cfg(feature = "fakes")]
 mod flaky;
 mod ids;
@@ -46,6 +49,8 @@ pub use stats::{QueueStats, StateCounts};
 pub mod conformance;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
+pub use config::{Backend, QueueConfig};
 #[cfg(feature = "sqlite")]
 pub use docstokg::{DocsToKgJob, DocsToKgQueue, DocsToKgRow};
 #[cfg(feature = "sqlite")]

@@ -50,6 +50,13 @@ impl StateCounts {
     }
 }
 
+impl QueueStats {
+    /// How far back [`QueueStats::ended_lately`] looks.
+    pub const LATELY: Duration = Duration::from_mins(5);
+    /// Up to where it counts.
+    pub(crate) const ENDED_LATELY_MAX: usize = 100_001;
+}
+
 /// The queue at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct QueueStats {
@@ -59,19 +66,26 @@ pub struct QueueStats {
     pub ready: u64,
     /// Queued jobs that wait for their own time; exact up to 10,000, then 10,001.
     pub delayed: u64,
+    /// Jobs that ended in the last five minutes and are published; exact up to 100,000, then 100,001.
+    pub ended_lately: u64,
     /// Age of the oldest job that is ready.
     pub oldest_ready: Option<Duration>,
     /// Lanes that are closed by a cool-down now.
     pub lanes_cooling: u64,
     /// When the first of them opens.
     pub next_cooled: Option<Duration>,
-    /// Whether the whole queue is paused: who, why, until when.
+    /// Whether the whole queue is paused: who did it and why.
     pub paused: Option<String>,
+    /// For how much longer it is paused; `None` if it is not, or until somebody resumes it.
+    pub paused_for: Option<Duration>,
     /// Lanes that are paused by an operator.
     pub lanes_paused: u64,
     /// How long until something could be leased if nothing else happens: zero is now, `None` is never (nothing
     /// queued, or all of it waits for an event such as a slot or a resume).
     pub next_open: Option<Duration>,
+    /// The same without what a pause holds back, of the whole queue or of a lane, also one with an end: whoever waits
+    /// for no paused work waits so long.
+    pub next_unpaused: Option<Duration>,
     /// Live worker processes.
     pub workers: u64,
 }

@@ -382,3 +382,38 @@ async fn a_reader_that_does_not_end_delays_no_write_however_long_the_log_is() {
     queue.heartbeat(&WorkerId::from_text("w"), TTL).await.unwrap();
     assert!(std::fs::metadata(&log).unwrap().len() < 1 << 20, "it was not emptied");
 }
+
+/// Each defect is planted as only damage or a fault of ours could make it.
+#[tokio::test]
+async fn a_check_finds_and_mends_what_contradicts_the_jobs() {
+    let fixture = Fixture::new();
+    let queue = fixture.open().await;
+    queue.enqueue(&[job("a", "h.example"), job("b", "h.example"), job("c", "other.example")]).await.unwrap();
+    queue.join(&worker("w"), TTL).await.unwrap();
+    assert_eq!(queue.lease(&request("w", 1, 1)).await.unwrap().jobs.len(), 1);
+    let defects = [
+        ("UPDATE tally SET queued = 7", "counts: 7 jobs are said to be queued, 2 are"),
+        (
+            "UPDATE turns SET open_at = open_at + 60000 WHERE lane = 'other.example'",
+            "turns: that of lane \"other.example\", class 0, opens 60000 ms late",
+        ),
+        (
+            "DELETE FROM turns WHERE lane = 'other.example'",
+            "turns: that of lane \"other.example\", class 0, is missing",
+        ),
+        ("DELETE FROM workers", "leases: a is held by worker process w, which is not known"),
+    ];
+    for (plant, said) in defects {
+        sqlx::query(plant).execute(&mut fixture.raw().await).await.unwrap();
+        let found = queue.check(false).await.unwrap();
+        assert_eq!((found.problems, found.repaired), (vec![said.to_owned()], false), "{plant}");
+        let mended = queue.check(true).await.unwrap();
+        assert_eq!((mended.problems, mended.repaired), (vec![said.to_owned()], true), "{plant}");
+        assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new(), "{plant}");
+    }
+    let (record, history) = queue.get(&ArtifactId::new("a").unwrap()).await.unwrap().unwrap();
+    assert_eq!((record.state, record.losses), (JobState::Queued, 1), "INV-NO-LOSS");
+    assert_eq!((history[0].event.as_str(), history[0].reason.as_deref()), ("lose", Some("lease-lost")));
+    queue.join(&worker("w2"), TTL).await.unwrap();
+    assert_eq!(queue.lease(&request("w2", 1, 9)).await.unwrap().jobs.len(), 3);
+}

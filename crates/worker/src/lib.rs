@@ -20,6 +20,6 @@ mod worker;
 pub use backoff::StoreBackoff;
 pub use finished::Finished;
 pub use hold_back::HoldBacks;
-pub use recorded::{RecordedError, ended_from_record};
+pub use recorded::{RecordedError, ended_from_record, is_out_of_attempts};
 pub use trust::LeaseTrust;
 pub use worker::{Worker, WorkerConfig, WorkerParts};

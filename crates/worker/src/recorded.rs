@@ -13,6 +13,9 @@ pub(crate) struct Recorded<'a> {
     /// Which resolver's plan ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resolver: Option<String>,
+    /// Whether another try might have gone well, and there was none left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) out_of_attempts: bool,
     /// What was fetched. Owned by the text, not borrowed: it is read back into an `Ended`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fetched: Option<Fetched>,
@@ -41,6 +44,15 @@ pub enum RecordedError {
     },
 }
 
+/// Whether a job ended because its last try failed in a way that a further one might not have. False for one that has
+/// not ended, or whose outcome is not this program's.
+pub fn is_out_of_attempts(record: &JobRecord) -> bool {
+    let recorded = record.outcome.as_deref().filter(|_| record.state == JobState::Error);
+    recorded
+        .and_then(|text| serde_json::from_str::<Recorded<'_>>(text).ok())
+        .is_some_and(|recorded| recorded.out_of_attempts)
+}
+
 /// Rebuilds what `publish` needs from a job's row, after a crash between the settlement and its publication.
 ///
 /// Jobs that the store ended by itself (too many losses) or an operator did (cancelled) recorded no outcome; their
@@ -65,7 +77,7 @@ pub fn ended_from_record(record: &JobRecord) -> Result<Ended, RecordedError> {
         None => None,
     };
     let (detail, resolver, fetched) = match recorded {
-        Some(Recorded { detail, resolver, fetched }) => {
+        Some(Recorded { detail, resolver, fetched, out_of_attempts: _ }) => {
             // What was fetched names its resolver itself.
             let resolver = resolver.or_else(|| fetched.as_ref().map(|fetched| fetched.resolver.clone()));
             (detail.into_owned(), resolver, fetched)

@@ -48,7 +48,7 @@ pub(crate) fn decide(
             let detail = cut(detail);
             Verdict::Skipped {
                 reason: reason.to_string(),
-                outcome: recorded(&detail, None),
+                outcome: recorded(&detail, None, false),
                 detail: detail.into_owned(),
             }
             .into()
@@ -67,7 +67,7 @@ pub(crate) fn decide(
                     // The reason's code says less: whatever the disk refuses is `disk-full`.
                     local_fault: Some(detail.clone()),
                 },
-                FailureClass::Permanent => failure.error().into(),
+                FailureClass::Permanent => failure.error(false).into(),
                 FailureClass::Transient => failure.retry_or_error(leased, config).into(),
                 FailureClass::Throttled => failure.throttled(leased, config, lanes, last).into(),
             }
@@ -83,17 +83,17 @@ struct Failure<'a> {
 }
 
 impl Failure<'_> {
-    fn error(self) -> Verdict {
+    fn error(self, out_of_attempts: bool) -> Verdict {
         Verdict::Error {
             reason: self.reason.to_string(),
-            outcome: recorded(&self.detail, self.resolver.clone()),
+            outcome: recorded(&self.detail, self.resolver.clone(), out_of_attempts),
             detail: self.detail.into_owned(),
         }
     }
 
     fn retry_or_error(self, leased: &LeasedJob, config: &WorkerConfig) -> Verdict {
         if leased.attempts.saturating_add(1) >= config.max_attempts(leased) {
-            return self.error();
+            return self.error(true);
         }
         Verdict::Retry {
             after: backoff(leased.attempts, config),
@@ -131,7 +131,12 @@ impl Failure<'_> {
 }
 
 fn done(fetched: &Fetched, leased: &LeasedJob, config: &WorkerConfig) -> Verdict {
-    let text = Recorded { detail: Cow::Borrowed(""), resolver: None, fetched: Some(fetched.clone()) };
+    let text = Recorded {
+        detail: Cow::Borrowed(""),
+        resolver: None,
+        out_of_attempts: false,
+        fetched: Some(fetched.clone()),
+    };
     match serde_json::to_string(&text) {
         Ok(outcome) => Verdict::Done {
             reason: fetched.reason.to_string(),
@@ -153,8 +158,8 @@ fn done(fetched: &Fetched, leased: &LeasedJob, config: &WorkerConfig) -> Verdict
     }
 }
 
-fn recorded(detail: &str, resolver: Option<String>) -> String {
-    let text = Recorded { detail: Cow::Borrowed(detail), resolver, fetched: None };
+fn recorded(detail: &str, resolver: Option<String>, out_of_attempts: bool) -> String {
+    let text = Recorded { detail: Cow::Borrowed(detail), resolver, out_of_attempts, fetched: None };
     // Two texts always serialise; an empty object would merely lose them.
     serde_json::to_string(&text).unwrap_or_else(|_| "{}".to_owned())
 }

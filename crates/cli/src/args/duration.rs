@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Longer than any run, and short enough that sums of a few never overflow.
 const MOST: Duration = Duration::from_hours(24 * 366 * 10);
 
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| format!("{why}; write a time like 90s, 1.5s, 15m, 2h or 30d");
     let mut rest = text.trim();
     if rest.is_empty() {

@@ -9,21 +9,30 @@ use super::Format;
 
 /// `queue import`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  longhaul queue import papers.jsonl more.txt.gz --rejects bad.jsonl")]
 pub(crate) struct ImportArgs {
+    /// Files with an artifact a line, also .gz and .zst; - is stdin
+    ///
     /// Files with one artifact a line, as they are or packed with gzip or zstd; `-` is stdin
     #[arg(required_unless_present = "from_docstokg", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Take over the queue of DocsToKG instead, from its SQLite file, which is only read
+    /// Take over the queue file of DocsToKG
     ///
-    /// Jobs come with their state, attempts and times; what was in progress there is queued here.
-    #[arg(long, value_name = "OLD.sqlite", env = "LONGHAUL_FROM_DOCSTOKG", conflicts_with = "files")]
+    /// Take over the queue of DocsToKG instead, with states, attempts and times; its file is only read
+    #[arg(long, value_name = "OLD", env = "LONGHAUL_FROM_DOCSTOKG", conflicts_with = "files")]
     pub(crate) from_docstokg: Option<PathBuf>,
     /// Take at most so many artifacts
     #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT")]
     pub(crate) limit: Option<u64>,
+    /// Write what cannot be read to this file
+    ///
     /// Write lines or rows that cannot be read into this file, each with its number and what is wrong with it
     #[arg(long, value_name = "FILE", env = "LONGHAUL_REJECTS")]
     pub(crate) rejects: Option<PathBuf>,
+    /// All or nothing
+    ///
     /// All or nothing: read everything first, and import nothing if anything is bad
     #[arg(long, env = "LONGHAUL_STRICT", value_parser = BoolishValueParser::new())]
     pub(crate) strict: bool,
@@ -34,6 +43,9 @@ pub(crate) struct ImportArgs {
 
 /// `queue enqueue`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  longhaul queue enqueue 10.1000/x '{\"priority\": 9}'")]
 pub(crate) struct EnqueueArgs {
     /// The artifact: a DOI, a URL, or an id of your own
     #[arg(required_unless_present = "input")]

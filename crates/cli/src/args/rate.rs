@@ -12,7 +12,7 @@ pub(crate) struct HostRate {
     pub(crate) pace: Pace,
 }
 
-pub(super) fn parse(text: &str) -> Result<HostRate, String> {
+pub(crate) fn parse(text: &str) -> Result<HostRate, String> {
     let wrong = |why: &str| format!("{why}; write HOST=RATE like example.org=2/s, arxiv.org=1/3s or *=500/h");
     let (host, rate) = text.split_once('=').ok_or_else(|| wrong("the `=` is missing"))?;
     let pace: Pace = rate.trim().parse().map_err(|error: longhaul_limiter::RateError| error.to_string())?;
@@ -20,8 +20,11 @@ pub(super) fn parse(text: &str) -> Result<HostRate, String> {
     if host == "*" {
         return Ok(HostRate { host: None, pace });
     }
-    if host.is_empty() || host.contains(['/', '@', '?', '#', '*', '\\']) || host.contains(char::is_whitespace)
-    {
+    if host.contains(['/', '@']) {
+        // It may be a URL with a password, so it is not repeated.
+        return Err(wrong("a host is wanted, and not a URL"));
+    }
+    if host.is_empty() || host.contains(['?', '#', '*', '\\']) || host.contains(char::is_whitespace) {
         return Err(wrong(&format!("{host:?} is not a host")));
     }
     // The default ports belong to the host itself, whatever the scheme.

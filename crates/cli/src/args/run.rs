@@ -7,11 +7,16 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use longhaul_pipeline::Network;
 
-use super::{Format, HostRate, duration, rate, size};
+use super::{Format, HostHeader, HostRate, duration, header, rate, size};
 
 /// `queue run`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  longhaul queue run --drain --contact you@example.org")]
 pub(crate) struct RunArgs {
+    /// End when nothing is left that can start soon
+    ///
     /// End when nothing is in progress and nothing can start within --drain-horizon
     #[arg(long, env = "LONGHAUL_DRAIN", value_parser = BoolishValueParser::new())]
     pub(crate) drain: bool,
@@ -22,6 +27,8 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
     pub(crate) format: Format,
 
+    /// For files and manifest.jsonl
+    ///
     /// The folder for files and for their list, manifest.jsonl
     #[arg(
         long,
@@ -31,30 +38,60 @@ pub(crate) struct RunArgs {
         help_heading = "Files"
     )]
     pub(crate) output_dir: PathBuf,
+    /// flat, or sharded into folders
+    ///
     /// Where files lie in it: `flat`, or `sharded` under two levels of folders (for more than 100,000 files)
-    #[arg(long, env = "LONGHAUL_LAYOUT", default_value = "flat", help_heading = "Files")]
+    #[arg(
+        long,
+        env = "LONGHAUL_LAYOUT",
+        default_value = "flat",
+        help_heading = "Files",
+        hide_possible_values = true
+    )]
     pub(crate) layout: Layout,
-
+    /// In place of manifest.jsonl
+    ///
+    /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_MANIFEST", help_heading = "Files")]
+    pub(crate) manifest: Option<PathBuf>,
     /// Append a JSON line for each request to this file
     #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
     pub(crate) attempts: Option<PathBuf>,
 
-    /// How many jobs run at once (1 to 256)
+    /// Jobs that run at once (1 to 256)
+    ///
+    /// How many jobs run at once, 1 to 256
     #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8", help_heading = "Politeness",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// Requests in flight to one host
+    ///
     /// How many requests to one host may be in flight at once
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_per_host: u32,
+    /// Pace: example.org=1/3s, *=2/s (repeatable)
+    ///
     /// How often requests to a host may start: RATE is `2/s`, `1/3s`, `500/h`, several with `+`, or `off` (repeatable).
     /// The host `*` stands for all that have no limits of their own. What a host itself asks for always holds
     #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', help_heading = "Politeness",
         value_parser = rate::parse)]
     pub(crate) rate: Vec<HostRate>,
+    /// Your address, so that providers can reach you
+    ///
     /// An address under which providers can reach you; sent with each request, and some grant more to those who give it
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
     pub(crate) contact: Option<String>,
+    /// Like an API key, for one host (repeatable)
+    ///
+    /// A header for requests to one host alone, such as an API key (repeatable). It is never shown or logged. Better
+    /// keep it in the configuration file's table `[headers]` or in the variable, one a line: everybody on this machine
+    /// can see a command line
+    #[arg(long, value_name = "HOST=NAME:VALUE", env = "LONGHAUL_HEADER", hide_env_values = true, value_delimiter = '\n',
+        help_heading = "Politeness", value_parser = header::parse)]
+    pub(crate) header: Vec<HostHeader>,
+    /// Private addresses to allow, like 10.1.0.0/16
+    ///
     /// Private addresses that may be contacted all the same, like 10.1.0.0/16 (repeatable)
     #[arg(
         long,
@@ -64,40 +101,83 @@ pub(crate) struct RunArgs {
         help_heading = "Politeness"
     )]
     pub(crate) allow_network: Vec<Network>,
+    /// Ignore robots.txt, which is not asked for yet
+    ///
     /// Do not ask for robots.txt. This version never asks for it, so the flag changes nothing yet: have your list made
     /// of places that welcome programs
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
     pub(crate) no_robots: bool,
 
+    /// To look up a host, and to connect
+    ///
+    /// How long looking up a host's name may take, and connecting to it after that
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_CONNECT_TIMEOUT", default_value = "5s", help_heading = "Requests",
+        value_parser = duration::parse)]
+    pub(crate) connect_timeout: Duration,
+    /// How long a host may stay silent
+    ///
+    /// How long a host may stay silent, before its answer and within it
+    #[arg(long, value_name = "TIME", env = "LONGHAUL_READ_TIMEOUT", default_value = "30s", help_heading = "Requests",
+        value_parser = duration::parse)]
+    pub(crate) read_timeout: Duration,
+    /// Followed from one address
+    ///
+    /// How many redirects are followed from one address
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_REDIRECTS", default_value = "10", help_heading = "Requests",
+        value_parser = clap::value_parser!(u32).range(0..=50))]
+    pub(crate) max_redirects: u32,
+    /// Larger ones are skipped
+    ///
+    /// The largest file that is fetched; what is larger is skipped
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_FILE_SIZE", default_value = "2GiB", help_heading = "Requests",
+        value_parser = size::parse)]
+    pub(crate) max_file_size: u64,
+
+    /// Failed tries that a job gets
+    ///
     /// How many failed tries a job gets, if it does not say itself
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ATTEMPTS", default_value = "3", help_heading = "Tries",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_attempts: u32,
+    /// Deaths of its process that a job gets
+    ///
     /// After how many deaths of the process that held it a job is given up
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_LOSSES", default_value = "5", help_heading = "Tries",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_losses: u32,
+    /// Wait after a failed try; it doubles
+    ///
     /// How long a job waits after its first failed try; it doubles with each further one
     #[arg(long, value_name = "TIME", env = "LONGHAUL_RETRY_BACKOFF", default_value = "60s", help_heading = "Tries",
         value_parser = duration::parse)]
     pub(crate) retry_backoff: Duration,
+    /// Random time added to such a wait
+    ///
     /// A random time up to this is added to each such wait
     #[arg(long, value_name = "TIME", env = "LONGHAUL_JITTER", default_value = "15s", help_heading = "Tries",
         value_parser = duration::parse)]
     pub(crate) jitter: Duration,
+    /// Until a silent process loses jobs
+    ///
     /// How long jobs of a process that is not heard of stay claimed
     #[arg(long, value_name = "TIME", env = "LONGHAUL_LEASE_TTL", default_value = "120s", help_heading = "Tries",
         value_parser = duration::parse)]
     pub(crate) lease_ttl: Duration,
+    /// How often it is heard of [default: 15s or ttl/4]
+    ///
     /// How often this process is heard of, below a third of --lease-ttl [default: 15s, or a quarter of --lease-ttl if
     /// that is less]
     #[arg(long, value_name = "TIME", env = "LONGHAUL_HEARTBEAT", help_heading = "Tries", value_parser = duration::parse)]
     pub(crate) heartbeat: Option<Duration>,
 
+    /// Time to finish once it is stopped
+    ///
     /// How long running jobs may take to finish once the run is being stopped
     #[arg(long, value_name = "TIME", env = "LONGHAUL_GRACE", default_value = "30s", help_heading = "The end",
         value_parser = duration::parse)]
     pub(crate) grace: Duration,
+    /// With --drain: how long to wait
+    ///
     /// With --drain: how long to wait for what can only start later
     #[arg(long, value_name = "TIME", env = "LONGHAUL_DRAIN_HORIZON", default_value = "1h", help_heading = "The end",
         value_parser = duration::parse)]
@@ -113,6 +193,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ERRORS", help_heading = "The end",
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_errors: Option<u64>,
+    /// End after so much was received, like 10GiB
+    ///
     /// End after so much has been received, like 10GiB; files that are under way are finished
     #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_BYTES", help_heading = "The end", value_parser = size::parse)]
     pub(crate) max_bytes: Option<u64>,
@@ -126,7 +208,7 @@ pub(crate) enum Layout {
 }
 
 /// An address that can stand in a header.
-fn contact(text: &str) -> Result<String, String> {
+pub(super) fn contact(text: &str) -> Result<String, String> {
     let text = text.trim();
     let shaped = text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
     let plain = text.chars().all(|c| c.is_ascii_graphic() && !"<>()[],;:\\\"".contains(c));

@@ -1,6 +1,6 @@
 //! Sizes as people write them: `500KB`, `10MiB`, `2GB`.
 
-pub(super) fn parse(text: &str) -> Result<u64, String> {
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let wrong = |why: String| format!("{why}; write a size like 500KB, 10MiB or 2GB");
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -51,7 +51,9 @@ pub(crate) async fn enqueue(
     };
     let id = &record.artifact_id;
     print_data(&match args.format {
-        Format::Json => serde_json::json!({ "id": id, "job": job.0, "added": new }).to_string(),
+        Format::Json | Format::Jsonl => {
+            serde_json::json!({ "id": id, "job": job.0, "added": new }).to_string()
+        }
         Format::Table if new => format!("added {} as job {job}", printable(id)),
         Format::Table => format!("{} is job {job} already; it is left as it is", printable(id)),
     })?;
@@ -79,7 +81,7 @@ fn record(id: &str, json: Option<&str>) -> Result<Record, String> {
 }
 
 /// What the id alone says: a DOI or a URL says where to look, anything else is just a name.
-fn named(id: &str) -> Result<Record, RecordError> {
+pub(super) fn named(id: &str) -> Result<Record, RecordError> {
     match Record::parse_line(id) {
         Ok(Some(record)) => Ok(record),
         Ok(None) => Err(RecordError::EmptyId { field: "ID" }),

@@ -67,7 +67,7 @@ pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<Source>> {
 /// Prints what an import did.
 pub(super) fn print_report(report: &ImportReport, format: Format, console: &Console) -> Result<()> {
     match format {
-        Format::Json => print_data(&serde_json::to_string(report)?)?,
+        Format::Json | Format::Jsonl => print_data(&serde_json::to_string(report)?)?,
         Format::Table => print_data(&table(&report.rows()))?,
     }
     if let Some(remark) = report.remark() {

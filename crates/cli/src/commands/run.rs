@@ -1,8 +1,9 @@
 //! `longhaul queue run`: puts queue, pipeline and orchestrator together, and stays with them until the end.
 
-mod settings;
+pub(super) mod settings;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -19,7 +20,7 @@ use crate::args::{Format, Global, RunArgs};
 use crate::exit::Exit;
 use crate::import::{Import, Importer, Input, Making};
 use crate::limits;
-use crate::output::{Console, count, duration, number_of, print_data};
+use crate::output::{Console, count, duration, number_of, pause, print_data};
 use crate::progress::RunObserver;
 use crate::signals::Signals;
 use crate::store::Store;
@@ -113,10 +114,16 @@ pub(crate) async fn run(
         ));
     }
     let stats = store.queue.stats().await?;
-    let summary = observer
-        .with_tally(|tally| Summary::new(end.clone(), ended.elapsed, tally, &stats, &args.output_dir));
+    let summary = observer.with_tally(|tally| {
+        Summary::new(end.clone(), ended.elapsed, tally, &stats, (&args.output_dir, &manifest(&args)))
+    });
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// Where the manifest is.
+fn manifest(args: &RunArgs) -> PathBuf {
+    args.manifest.clone().unwrap_or_else(|| args.output_dir.join("manifest.jsonl"))
 }
 
 /// The attempts file, if one is asked for.
@@ -169,13 +176,13 @@ fn nothing_to_do(
             count(counts.error),
         ));
     }
-    if args.format == Format::Json {
+    if args.format != Format::Table {
         let summary = Summary::new(
             (End::Drained, None),
             std::time::Duration::ZERO,
             &crate::progress::Tally::default(),
             stats,
-            &args.output_dir,
+            (&args.output_dir, &manifest(args)),
         );
         print_summary(&summary, args.format)?;
     }
@@ -201,7 +208,8 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
             .note("         nothing to do yet: import a file from another terminal; this run waits for it");
     }
     if let Some(paused) = &stats.paused {
-        console.warn(&format!("the queue is paused, so nothing starts: {paused}"));
+        let paused = pause(paused, stats.paused_for);
+        console.warn(&format!("nothing starts, because the queue is paused by {paused}"));
     }
     if stats.workers > 0 {
         let others = number_of(stats.workers, "other run works", "other runs work");
@@ -240,7 +248,7 @@ fn spent(budget: Budget, args: &RunArgs) -> String {
 
 fn print_summary(summary: &Summary, format: Format) -> Result<()> {
     print_data(&match format {
-        Format::Json => serde_json::to_string(summary)?,
+        Format::Json | Format::Jsonl => serde_json::to_string(summary)?,
         Format::Table => summary.text(),
     })?;
     Ok(())

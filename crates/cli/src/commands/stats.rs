@@ -5,42 +5,103 @@ use std::time::Duration;
 
 use anyhow::Result;
 use longhaul_limiter::Clock;
-use longhaul_queue_core::QueueStats;
+use longhaul_queue_core::{QueueStats, Timestamp};
 use serde::Serialize;
 
+use super::counted::Counted;
 use crate::args::{Format, Global, StatsArgs};
 use crate::exit::Exit;
-use crate::output::{count, duration, print_data, table};
+use crate::output::{
+    Console, count, data_can_be_redrawn, duration, pause, print_data, rate, rfc3339, table, wall, write_data,
+};
+use crate::signals::Signals;
 use crate::store::Store;
 
 /// Where the store stops counting what is ready and what is delayed.
 const COUNTED: u64 = 10_000;
+/// Where it stops counting what has ended lately.
+const ENDED: u64 = 100_000;
 
 /// Shows what is in the queue.
-pub(crate) async fn stats(global: &Global, args: &StatsArgs, clock: Arc<dyn Clock>) -> Result<Exit> {
-    let store = Store::open(global, false, clock).await?;
-    let stats = store.queue.stats().await?;
-    let name = store.name().to_string();
-    print_data(&match args.format {
-        Format::Json => serde_json::to_string(&Shape::new(&name, &stats))?,
-        Format::Table => table(&rows(&name, &stats)),
-    })?;
+pub(crate) async fn stats(
+    global: &Global,
+    args: StatsArgs,
+    console: &Console,
+    clock: Arc<dyn Clock>,
+) -> Result<Exit> {
+    let store = Store::open(global, false, Arc::clone(&clock)).await?;
+    if args.watch {
+        return watch(&store, &args, console, &clock).await;
+    }
+    print_data(&look(&store, args.output.format, clock.as_ref()).await?)?;
     Ok(Exit::Success)
 }
 
-/// The documented JSON. Times are seconds from now; `null` is never, or none.
+/// Shows it again and again, until a signal or until nobody reads it any more. On a terminal each takes the place of the
+/// one before.
+async fn watch(store: &Store, args: &StatsArgs, console: &Console, clock: &Arc<dyn Clock>) -> Result<Exit> {
+    let mut signals = Signals::listen()?;
+    let redraws = args.output.format == Format::Table && data_can_be_redrawn();
+    let mut shown = 0;
+    loop {
+        let mut text = match look(store, args.output.format, clock.as_ref()).await {
+            Ok(text) => text,
+            Err(error) => {
+                let is_passing = error.downcast_ref::<longhaul_queue_core::QueueError>();
+                if !is_passing.is_some_and(longhaul_queue_core::QueueError::is_retryable) {
+                    return Err(error);
+                }
+                console.warn(&format!("{error}; it is tried again"));
+                String::new()
+            }
+        };
+        if !text.is_empty() {
+            let lines = text.lines().count();
+            text = match (redraws, shown) {
+                // Up to where the last one began, and all below it away.
+                (true, 1..) => format!("\u{1b}[{shown}A\u{1b}[J{}\n", text.trim_end()),
+                (false, 1..) if args.output.format == Format::Table => format!("\n{}\n", text.trim_end()),
+                _ => format!("{}\n", text.trim_end()),
+            };
+            shown = lines;
+            if !write_data(&text)? {
+                return Ok(Exit::Success);
+            }
+        }
+        tokio::select! {
+            () = clock.sleep(args.every) => {}
+            signal = signals.next() => return Ok(signal),
+        }
+    }
+}
+
+async fn look(store: &Store, format: Format, clock: &dyn Clock) -> Result<String> {
+    let stats = store.queue.stats().await?;
+    let name = store.name().to_string();
+    Ok(match format {
+        Format::Json | Format::Jsonl => serde_json::to_string(&Shape::new(&name, &stats, wall(clock)))?,
+        Format::Table => table(&rows(&name, &stats)),
+    })
+}
+
+/// The documented JSON. Durations are seconds from `at`; `null` is never, or none.
 #[derive(Debug, Serialize)]
 struct Shape<'a> {
     queue: &'a str,
+    at: Option<String>,
     counts: Counts,
     ready: Counted,
     delayed: Counted,
     oldest_ready_seconds: Option<f64>,
     next_open_seconds: Option<f64>,
+    /// How many ended in the last five minutes.
+    ended_lately: Counted,
+    ended_per_minute: f64,
     lanes_cooling: u64,
     next_cooled_seconds: Option<f64>,
     lanes_paused: u64,
     paused: Option<&'a str>,
+    paused_seconds: Option<f64>,
     workers: u64,
 }
 
@@ -55,29 +116,13 @@ struct Counts {
     total: u64,
 }
 
-/// A count that ends at 10,000: `more` says that there are more.
-#[derive(Debug, Serialize)]
-struct Counted {
-    count: u64,
-    more: bool,
-}
-
-impl Counted {
-    fn new(number: u64) -> Self {
-        Self { count: number.min(COUNTED), more: number > COUNTED }
-    }
-
-    fn shown(number: u64) -> String {
-        format!("{}{}", count(number.min(COUNTED)), if number > COUNTED { "+" } else { "" })
-    }
-}
-
 impl<'a> Shape<'a> {
-    fn new(queue: &'a str, stats: &'a QueueStats) -> Self {
+    fn new(queue: &'a str, stats: &'a QueueStats, now: Timestamp) -> Self {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let counts = &stats.counts;
         Self {
             queue,
+            at: rfc3339(now),
             counts: Counts {
                 queued: counts.queued,
                 in_progress: counts.in_progress,
@@ -86,14 +131,17 @@ impl<'a> Shape<'a> {
                 error: counts.error,
                 total: counts.total(),
             },
-            ready: Counted::new(stats.ready),
-            delayed: Counted::new(stats.delayed),
+            ready: Counted::new(stats.ready, COUNTED),
+            delayed: Counted::new(stats.delayed, COUNTED),
             oldest_ready_seconds: seconds(stats.oldest_ready),
             next_open_seconds: seconds(stats.next_open),
+            ended_lately: Counted::new(stats.ended_lately, ENDED),
+            ended_per_minute: stats.ended_lately as f64 * 60.0 / QueueStats::LATELY.as_secs_f64(),
             lanes_cooling: stats.lanes_cooling,
             next_cooled_seconds: seconds(stats.next_cooled),
             lanes_paused: stats.lanes_paused,
             paused: stats.paused.as_deref(),
+            paused_seconds: seconds(stats.paused_for),
             workers: stats.workers,
         }
     }
@@ -103,7 +151,7 @@ fn rows(queue: &str, stats: &QueueStats) -> Vec<(&'static str, String)> {
     let counts = &stats.counts;
     let mut queued = count(counts.queued);
     if counts.queued > 0 {
-        let (ready, delayed) = (Counted::shown(stats.ready), Counted::shown(stats.delayed));
+        let (ready, delayed) = (Counted::shown(stats.ready, COUNTED), Counted::shown(stats.delayed, COUNTED));
         let oldest =
             stats.oldest_ready.map(|age| format!("; the oldest has been ready for {}", duration(age)));
         queued = format!("{queued} ({ready} ready, {delayed} delayed{})", oldest.unwrap_or_default());
@@ -118,6 +166,11 @@ fn rows(queue: &str, stats: &QueueStats) -> Vec<(&'static str, String)> {
         ("total", count(counts.total())),
         ("workers", format!("{} alive", count(stats.workers))),
     ];
+    if stats.ended_lately > 0 {
+        let more = if stats.ended_lately > ENDED { "more than " } else { "" };
+        let speed = rate(stats.ended_lately.min(ENDED), QueueStats::LATELY);
+        rows.push(("throughput", format!("{more}{speed} over the last {}", duration(QueueStats::LATELY))));
+    }
     if stats.lanes_cooling > 0 {
         let next = stats.next_cooled.map(|time| format!("; the first opens in {}", duration(time)));
         rows.push((
@@ -129,7 +182,7 @@ fn rows(queue: &str, stats: &QueueStats) -> Vec<(&'static str, String)> {
         rows.push(("paused hosts", count(stats.lanes_paused)));
     }
     if let Some(paused) = &stats.paused {
-        rows.push(("paused", paused.clone()));
+        rows.push(("paused", format!("by {}", pause(paused, stats.paused_for))));
     }
     if counts.queued > 0 {
         rows.push((
@@ -158,9 +211,12 @@ mod tests {
             oldest_ready: Some(Duration::from_secs(3_725)),
             lanes_cooling: 2,
             next_cooled: Some(Duration::from_millis(41_200)),
-            paused: Some("by ann: disk is being changed, until 12:00".to_owned()),
+            paused: Some("ann@box: disk is being changed".to_owned()),
+            paused_for: Some(Duration::from_mins(80)),
+            ended_lately: 612,
             lanes_paused: 1,
             next_open: Some(Duration::ZERO),
+            next_unpaused: Some(Duration::ZERO),
             workers: 2,
         }
     }
@@ -177,7 +233,12 @@ mod tests {
 
     #[test]
     fn the_json_of_a_busy_queue() {
-        let shape = serde_json::to_string_pretty(&Shape::new("state/workqueue.sqlite", &busy())).unwrap();
+        let shape = serde_json::to_string_pretty(&Shape::new(
+            "state/workqueue.sqlite",
+            &busy(),
+            super::super::jobs::samples::NOON,
+        ))
+        .unwrap();
         insta::assert_snapshot!(shape);
     }
 }

@@ -56,6 +56,14 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// A pause: who made it and why, and for how much longer.
+pub(crate) fn pause(who_and_why: &str, left: Option<Duration>) -> String {
+    match left {
+        Some(left) => format!("{who_and_why}; for {} more", duration(left)),
+        None => format!("{who_and_why}; until somebody ends the pause"),
+    }
+}
+
 /// How often something happened: `2.5/s`, `40/min`, `3/h`.
 pub(crate) fn rate(number: u64, time: Duration) -> String {
     let seconds = time.as_secs_f64();

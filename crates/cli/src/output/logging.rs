@@ -1,32 +1,53 @@
 //! The log: structured lines on stderr, which take turns with the progress bar.
 
 use std::io;
+use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
+use longhaul_limiter::Clock;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use super::Console;
+use super::repeats::Repeats;
 use crate::args::{Global, LogFormat};
 use crate::exit::UsageError;
 
-/// From now on what the crates log goes to the console.
-pub(crate) fn start_logging(global: &Global, console: &Console) -> Result<(), UsageError> {
-    let filter = EnvFilter::try_new(directives(&global.log)).map_err(|error| {
-        UsageError(format!(
-            "--log {}: {error}; write one of off, error, warn, info, debug, trace, or a filter like longhaul_worker=debug",
-            global.log
-        ))
-    })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(console.colour)
-        .with_writer(LogLines { console: console.clone() });
-    // A second subscriber in one process can only come from a test that started one: the first stays.
-    let _ = match global.log_format {
-        LogFormat::Human => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-    Ok(())
+/// The log, which is on from when this is made.
+#[derive(Debug)]
+pub(crate) struct Logging {
+    repeats: Repeats,
+}
+
+impl Logging {
+    /// From now on what the crates log goes to the console.
+    pub(crate) fn start(
+        global: &Global,
+        console: &Console,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, UsageError> {
+        let filter = EnvFilter::try_new(directives(&global.log)).map_err(|error| {
+            UsageError(format!(
+                "--log {}: {error}; write one of off, error, warn, info, debug, trace, or a filter like longhaul_worker=debug",
+                global.log
+            ))
+        })?;
+        let repeats = Repeats::new(clock);
+        let lines = fmt::layer().with_ansi(console.colour).with_writer(LogLines { console: console.clone() });
+        let lines = match global.log_format {
+            LogFormat::Human => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        // A second subscriber in one process can only come from a test that started one: the first stays.
+        let _ = tracing_subscriber::registry().with(filter).with(repeats.clone()).with(lines).try_init();
+        Ok(Self { repeats })
+    }
+
+    /// Says what was held back.
+    pub(crate) fn finish(self) {
+        self.repeats.finish();
+    }
 }
 
 /// The filter of a `--log`. The store's library warns of each statement that took a second, which a large queue on a

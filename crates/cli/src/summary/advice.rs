@@ -3,7 +3,7 @@
 use longhaul_pipeline::Reason;
 
 /// What it means and what can be done about it; empty for a code that says all.
-pub(super) fn advice(code: &str) -> &'static str {
+pub(crate) fn advice(code: &str) -> &'static str {
     let Ok(reason) = code.parse::<Reason>() else { return "" };
     match reason {
         Reason::NoCandidates => {

@@ -69,7 +69,13 @@ fn eventful() -> Summary {
         ..QueueStats::default()
     };
     let end = (End::Budget, Some("12 jobs have ended (--max-jobs)".to_owned()));
-    Summary::new(end, Duration::from_secs(48), &tally, &stats, Path::new("downloads"))
+    Summary::new(
+        end,
+        Duration::from_secs(48),
+        &tally,
+        &stats,
+        (Path::new("downloads"), Path::new("downloads/manifest.jsonl")),
+    )
 }
 
 #[test]
@@ -90,8 +96,13 @@ fn the_summary_of_a_run_that_went_well() {
     }
     let counts = StateCounts { done: 8, ..StateCounts::default() };
     let stats = QueueStats { counts, ..QueueStats::default() };
-    let summary =
-        Summary::new((End::Drained, None), Duration::from_secs(26), &tally, &stats, Path::new("downloads"));
+    let summary = Summary::new(
+        (End::Drained, None),
+        Duration::from_secs(26),
+        &tally,
+        &stats,
+        (Path::new("downloads"), Path::new("downloads/manifest.jsonl")),
+    );
     insta::assert_snapshot!(summary.text());
 }
 
@@ -100,7 +111,13 @@ fn what_strangers_wrote_stays_on_its_line() {
     let mut tally = Tally::default();
     tally.take(&settled(1, "error", "http-status", "said\n\u{1b}[2Jfetched 9 files"), Duration::ZERO);
     let stats = QueueStats::default();
-    let summary = Summary::new((End::Stopped, None), Duration::ZERO, &tally, &stats, Path::new("downloads"));
+    let summary = Summary::new(
+        (End::Stopped, None),
+        Duration::ZERO,
+        &tally,
+        &stats,
+        (Path::new("downloads"), Path::new("downloads/manifest.jsonl")),
+    );
     assert_eq!(summary.text().lines().count(), 4, "{}", summary.text());
     assert!(!summary.text().contains('\u{1b}'));
 }

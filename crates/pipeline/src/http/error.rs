@@ -31,4 +31,12 @@ impl SetupError {
             source,
         )
     }
+
+    pub(super) fn manifest(what: &str, path: &Path, source: std::io::Error) -> Self {
+        let path = path.display();
+        Self::caused(
+            format!("cannot {what} {path}: {source}; choose a place for it that can be written"),
+            source,
+        )
+    }
 }

@@ -41,18 +41,53 @@ impl Store {
             .dev();
         probe(&parts).map_err(|error| SetupError::output("write to the output folder", &parts, error))?;
         let manifest = match manifest {
-            Some(path) => std::path::absolute(path)
-                .map_err(|error| SetupError::output("find the manifest", path, error))?,
+            Some(path) => {
+                let path = std::path::absolute(path)
+                    .map_err(|error| SetupError::output("find the manifest", path, error))?;
+                // Found out now, and not when the first file is to be published.
+                if let Some(folder) = path.parent() {
+                    fs::create_dir_all(folder).map_err(|error| {
+                        SetupError::manifest("create the folder of the manifest,", folder, error)
+                    })?;
+                }
+                let unwritable = |error| SetupError::manifest("write the manifest", &path, error);
+                let file = File::options().append(true).create(true).open(&path).map_err(unwritable)?;
+                // It is read as well, and a device or a pipe may have no end.
+                if !file.metadata().map_err(unwritable)?.is_file() {
+                    return Err(unwritable(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+                }
+                path
+            }
             None => root.join("manifest.jsonl"),
         };
         Ok(Self { root, device, manifest, id, parts: Path::new(OWN_FOLDER).join("parts") })
     }
 
+    /// Looks at a folder without changing anything in it; `None` if it is no output folder.
+    pub(super) fn look(root: &Path) -> io::Result<Option<Self>> {
+        let root = std::path::absolute(root)?;
+        let id = match fs::read_to_string(root.join(OWN_FOLDER).join("store")) {
+            Ok(text) => text.trim_end().to_owned(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let device = fs::metadata(&root)?.dev();
+        let (manifest, parts) = (root.join("manifest.jsonl"), Path::new(OWN_FOLDER).join("parts"));
+        Ok(Some(Self { root, device, manifest, id, parts }))
+    }
+
+    /// The folder of the parts of one queue, relative to the root.
+    pub(super) fn parts_of(&self, queue: &str) -> PathBuf {
+        let name: String = queue.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+        self.parts.join(name)
+    }
+
     /// The same folder with parts of a queue's own: jobs are numbered by their queue, so two queues that share a folder
     /// would otherwise take each other's parts for leftovers of their own.
     pub(super) fn for_queue(mut self, queue: &str) -> Result<Self, SetupError> {
-        let name: String = queue.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        self.parts.push(name);
+        self.parts = self.parts_of(queue);
         let parts = self.parts();
         fs::create_dir_all(&parts)
             .map_err(|error| SetupError::output("create the output folder", &parts, error))?;
@@ -187,6 +222,21 @@ mod tests {
         fs::write(&file, "").unwrap();
         let message = Store::open(&file.join("out"), None).unwrap_err().to_string();
         assert!(message.contains("file/out") && message.contains("choose an output folder"), "{message}");
+    }
+
+    #[test]
+    fn a_manifest_elsewhere_is_made_with_its_folder_or_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("lists/mine.jsonl");
+        let store = Store::open(&folder.path().join("out"), Some(&manifest)).unwrap();
+        assert_eq!(store.manifest(), manifest);
+        assert!(manifest.is_file());
+        let message =
+            Store::open(&folder.path().join("out"), Some(&manifest.join("x"))).unwrap_err().to_string();
+        assert!(message.contains("lists/mine.jsonl"), "{message}");
+        let device = Path::new("/dev/null");
+        let message = Store::open(&folder.path().join("out"), Some(device)).unwrap_err().to_string();
+        assert!(message.contains("/dev/null: it is not a file"), "{message}");
     }
 
     #[test]

@@ -50,6 +50,12 @@ fn bare_url(line: &str) -> Result<Url, RecordError> {
     Ok(url)
 }
 
+/// The artifact in a line that `queue list` printed: what else stands there is about a job of another queue.
+pub(super) fn listed(value: &Value) -> Option<&Value> {
+    let is_one = value.get("job")?.is_i64() && value.get("state")?.is_string();
+    value.get("artifact").filter(|artifact| is_one && artifact.is_object())
+}
+
 /// A JSON value that should be a record, wrapped or not.
 pub(super) fn record(value: &Value, payload: String) -> Result<Record, RecordError> {
     let Value::Object(object) = value else { return Err(RecordError::NotAnObject { found: kind(value) }) };

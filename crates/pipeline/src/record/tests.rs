@@ -346,3 +346,26 @@ fn a_bare_url_with_secrets_has_a_key_without_them() {
     let refused = Record::parse_line("http://u:SECRETPW@h:bad/?key=TOPKEY").unwrap_err().to_string();
     assert!(!refused.contains("SECRETPW") && !refused.contains("TOPKEY"), "{refused}");
 }
+
+/// What `queue list --format jsonl` printed can be imported again, and is the artifact and not the job.
+#[test]
+fn a_line_of_a_listing_is_the_artifact_in_it() {
+    let artifact = r#"{"id":"10.1000/X","priority":3,"title":"T","unknown":{"kept":[1]}}"#;
+    let line = format!(
+        r#"{{"job":7,"id":"doi:10.1000/x","state":"error","priority":9,"attempts":3,"artifact":{artifact}}}"#
+    );
+    let record = read(&line);
+    assert_eq!((record.artifact_id.as_str(), record.priority), ("doi:10.1000/x", 3));
+    assert_eq!(record.payload(), artifact);
+    let wrapped =
+        format!(r#"{{"job":7,"state":"done","artifact":{{"artifact":{artifact},"context":{{}}}}}}"#);
+    assert_eq!(read(&wrapped).title.as_deref(), Some("T"));
+    // A record of one's own may have fields of the same names.
+    for own in [
+        r#"{"id":"own","job":7,"artifact":{"id":"x"}}"#,
+        r#"{"id":"own","job":"7","state":"done","artifact":{"id":"x"}}"#,
+        r#"{"id":"own","job":7,"state":"done","artifact":"x"}"#,
+    ] {
+        assert_eq!(read(own).artifact_id, "own", "{own}");
+    }
+}

@@ -97,3 +97,25 @@ pub(super) async fn inv_bounded_ready_and_delayed_are_counted_up_to_10_001(store
     let stats = store.queue().stats().await.unwrap();
     assert_eq!((stats.ready, stats.counts.queued), (10_001, 10_010));
 }
+
+pub(super) async fn stats_say_how_much_has_ended_lately(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue("a.example", &["a", "b", "c"]).await;
+    let held = store.lease(&worker, 3).await;
+    let lately = async || store.queue().stats().await.unwrap().ended_lately;
+    store.settle(held[0].token, done()).await;
+    assert_eq!(lately().await, 0, "it is not published");
+    store.queue().published(&[held[0].token.job]).await.unwrap();
+    assert_eq!(lately().await, 1);
+    store.advance_secs(30);
+    for (job, verdict) in held[1..].iter().zip([error(), skipped()]) {
+        store.settle(job.token, verdict).await;
+        store.queue().published(&[job.token.job]).await.unwrap();
+    }
+    store.advance_secs(269);
+    assert_eq!(lately().await, 3);
+    store.advance_secs(1);
+    assert_eq!(lately().await, 2, "the first ended five minutes ago");
+    store.advance_secs(30);
+    assert_eq!(lately().await, 0);
+}

@@ -72,7 +72,48 @@ pub(super) async fn explains_pauses(store: &TestStore) {
     queue.pause(None, None, "all").await.unwrap();
     let expected = Explanation::QueuePaused { reason: "all".to_owned(), wait_ms: None };
     assert_eq!(explain(store, "a").await, expected);
+    queue.pause(None, Some(Duration::from_secs(40)), "all").await.unwrap();
+    let expected = Explanation::QueuePaused { reason: "all".to_owned(), wait_ms: Some(40_000) };
+    assert_eq!(explain(store, "a").await, expected);
     queue.resume(None).await.unwrap();
     queue.resume(Some(&lane(HOST))).await.unwrap();
     assert_eq!(explain(store, "a").await, Explanation::Ready);
+}
+
+/// Of several causes each would be true, and only the last to end says when the job could start.
+pub(super) async fn explains_by_the_cause_that_ends_last(store: &TestStore) {
+    let second = Duration::from_secs(1);
+    store.enqueue_jobs(&[delayed("a", HOST, 20 * second)]).await;
+    let queue = store.queue();
+    queue.close(&lane(HOST), 10 * second, "status 503").await.unwrap();
+    queue.pause(Some(&lane(HOST)), Some(5 * second), "lane").await.unwrap();
+    queue.pause(None, Some(second), "all").await.unwrap();
+    assert_eq!(explain(store, "a").await, Explanation::Delayed { wait_ms: 20_000 });
+    queue.close(&lane(HOST), 30 * second, "status 503").await.unwrap();
+    let cooling = Explanation::CoolDown { wait_ms: 30_000, reason: "status 503".to_owned() };
+    assert_eq!(explain(store, "a").await, cooling);
+    queue.pause(Some(&lane(HOST)), Some(40 * second), "lane").await.unwrap();
+    let paused = Explanation::LanePaused { reason: "lane".to_owned(), wait_ms: Some(40_000) };
+    assert_eq!(explain(store, "a").await, paused);
+    queue.pause(None, Some(50 * second), "all").await.unwrap();
+    let all = Explanation::QueuePaused { reason: "all".to_owned(), wait_ms: Some(50_000) };
+    assert_eq!(explain(store, "a").await, all);
+    queue.pause(Some(&lane(HOST)), None, "lane").await.unwrap();
+    let forever = Explanation::LanePaused { reason: "lane".to_owned(), wait_ms: None };
+    assert_eq!(explain(store, "a").await, forever);
+}
+
+/// A full lane opens by an event; what the clock holds up would not start then.
+pub(super) async fn explains_a_full_lane_only_where_nothing_else_holds(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue(HOST, &["held"]).await;
+    store.lease_by(&worker, 1, &capped(1)).await;
+    store.enqueue_jobs(&[delayed("a", HOST, Duration::from_secs(9))]).await;
+    let of_a = async || store.queue().explain(&id("a"), &capped(1)).await.unwrap();
+    assert_eq!(of_a().await, Explanation::Delayed { wait_ms: 9_000 });
+    store.advance_secs(9);
+    assert_eq!(of_a().await, Explanation::CapFull { in_flight: 1, cap: 1 });
+    store.queue().close(&lane(HOST), Duration::from_secs(3), "status 429").await.unwrap();
+    let cooling = Explanation::CoolDown { wait_ms: 3_000, reason: "status 429".to_owned() };
+    assert_eq!(of_a().await, cooling);
 }

@@ -112,8 +112,12 @@ pub(super) async fn inv_bounded_a_lane_that_has_served_its_last_is_forgotten(sto
 
 pub(super) async fn a_row_says_when_its_lane_may_give_next(store: &TestStore) {
     store.enqueue_jobs(&[delayed("later", HOST, 50 * SECOND)]).await;
-    assert_in(store, store.lane_row(HOST).await.unwrap().open_at, 50 * SECOND);
+    let row = store.lane_row(HOST).await.unwrap();
+    assert_in(store, row.open_at, 50 * SECOND);
+    assert_eq!((row.queued, row.ready), (1, 0));
     store.enqueue(HOST, &["now"]).await;
+    let row = store.lane_row(HOST).await.unwrap();
+    assert_eq!((row.queued, row.ready), (2, 1));
     assert_in(store, store.lane_row(HOST).await.unwrap().open_at, Duration::ZERO);
     store.queue().close(&lane(HOST), 20 * SECOND, "x").await.unwrap();
     assert_in(store, store.lane_row(HOST).await.unwrap().open_at, 20 * SECOND);

@@ -18,7 +18,7 @@ pub(super) async fn while_the_queue_is_paused_nothing_is_leased(store: &TestStor
     assert_eq!((batch.jobs.len(), batch.next_open), (0, None), "only an event can end it");
     let stats = store.queue().stats().await.unwrap();
     assert!(stats.paused.unwrap().contains("alice: disk full"));
-    assert_eq!(stats.next_open, None);
+    assert_eq!((stats.next_open, stats.paused_for), (None, None));
     assert!(store.queue().resume(None).await.unwrap());
     assert!(!store.queue().resume(None).await.unwrap(), "there is none any more");
     assert_eq!(store.queue().stats().await.unwrap().paused, None);
@@ -33,9 +33,11 @@ pub(super) async fn a_pause_with_an_end_ends_by_itself(store: &TestStore) {
     assert!(batch.jobs.is_empty());
     assert_wait(batch.next_open, Duration::from_secs(30));
     assert_wait(store.queue().stats().await.unwrap().next_open, Duration::from_secs(30));
+    assert_wait(store.queue().stats().await.unwrap().paused_for, Duration::from_secs(30));
     store.advance_secs(30);
     assert_eq!(store.lease(&worker, 1).await.len(), 1);
-    assert_eq!(store.queue().stats().await.unwrap().paused, None);
+    let stats = store.queue().stats().await.unwrap();
+    assert_eq!((stats.paused, stats.paused_for), (None, None));
     assert!(!store.queue().resume(None).await.unwrap());
 }
 
@@ -67,6 +69,34 @@ pub(super) async fn a_lane_pause_with_an_end_ends_by_itself(store: &TestStore) {
     assert_wait(batch.next_open, Duration::from_secs(30));
     store.advance_secs(30);
     assert_eq!(store.lease(&worker, 1).await.len(), 1);
+}
+
+/// A pause is an operator's, so what it holds back counts for nobody who waits for the queue to become empty, whether its
+/// turn was visited before or after.
+pub(super) async fn what_a_pause_holds_back_is_not_among_what_opens_next(store: &TestStore) {
+    let worker = store.join("w").await;
+    let unpaused = async || store.queue().stats().await.unwrap().next_unpaused;
+    assert_eq!(unpaused().await, None, "nothing is queued");
+    store.enqueue_many(HOST, 1).await;
+    assert_eq!(unpaused().await, Some(Duration::ZERO));
+    let minute = Duration::from_mins(1);
+    for length in [None, Some(minute)] {
+        store.queue().pause(Some(&lane(HOST)), length, "x").await.unwrap();
+        assert_eq!(unpaused().await, None, "{length:?}, not visited yet");
+        assert!(store.lease(&worker, 1).await.is_empty());
+        assert_eq!(unpaused().await, None, "{length:?}");
+    }
+    assert_wait(store.queue().stats().await.unwrap().next_open, minute);
+    // Another lane counts, by its cool-down, whatever is paused beside it.
+    store.enqueue_many("b.example", 1).await;
+    assert_eq!(unpaused().await, Some(Duration::ZERO));
+    store.queue().close(&lane("b.example"), minute * 3, "x").await.unwrap();
+    assert!(store.lease(&worker, 1).await.is_empty());
+    assert_wait(unpaused().await, minute * 3);
+    store.queue().pause(None, Some(minute * 2), "x").await.unwrap();
+    assert_eq!(unpaused().await, None, "all is paused");
+    store.advance_secs(120);
+    assert_eq!(unpaused().await, Some(Duration::ZERO), "both pauses are over");
 }
 
 /// The turn was put off by the longer one.

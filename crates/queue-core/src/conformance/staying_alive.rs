@@ -128,6 +128,9 @@ pub(super) async fn workers_lists_who_has_joined(store: &TestStore) {
     assert_eq!((rows[1].host.as_str(), rows[1].pid, rows[1].version.as_str()), ("a-machine", 4711, "1.2.3"));
     assert_eq!(rows[1].store.as_ref().map(|store| store.0.as_str()), Some("s"));
     assert_eq!(rows[1].expires_at.0 - rows[1].started_at.0, 60_000);
+    assert!(rows.iter().all(|row| row.alive));
+    store.advance_secs(60);
+    assert!(store.queue().workers().await.unwrap().iter().all(|row| !row.alive));
     store.leave(&worker).await;
     assert_eq!(store.queue().workers().await.unwrap().len(), 1);
     assert_eq!(store.state("a.example/0").await, JobState::Queued);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use longhaul_limiter::{Lane, LaneRules};
 
+use super::lanes::Pause;
 use super::model::{Job, Model};
+use crate::explain::Waiting;
 use crate::{
     ArtifactId, ErrorKind, Explanation, HistoryEntry, JobPage, JobRecord, LanePage, LaneRow, QueueError,
     QueueStats, Result, Timestamp,
@@ -50,8 +52,6 @@ impl Model {
         if row.state.is_terminal() {
             return Ok(Explanation::Ended { state: row.state, reason: row.reason.clone() });
         }
-        let millis = |until: Timestamp| u64::try_from(until.after(self.now).as_millis()).unwrap_or(u64::MAX);
-        let end = |until: Timestamp| (until != Timestamp::NEVER).then(|| millis(until));
         if let Some(worker) = &row.worker {
             let expires_at = self.workers.get(worker).map(|worker| worker.expires_at);
             return Ok(match expires_at.filter(|at| *at > self.now) {
@@ -59,27 +59,23 @@ impl Model {
                 None => Explanation::WorkerDied { wait_ms: 0 },
             });
         }
-        if let Some(pause) = self.pause.as_ref().filter(|pause| pause.until > self.now) {
-            return Ok(Explanation::QueuePaused { reason: pause.reason.clone(), wait_ms: end(pause.until) });
-        }
         let lane = self.lane(&row.place.lane);
-        if let Some(pause) = lane.pause.as_ref().filter(|pause| pause.until > self.now) {
-            return Ok(Explanation::LanePaused { reason: pause.reason.clone(), wait_ms: end(pause.until) });
-        }
-        if row.available_at > self.now {
-            return Ok(Explanation::Delayed { wait_ms: millis(row.available_at) });
-        }
-        if lane.not_before > self.now {
-            let reason = lane.cause.unwrap_or_default();
-            return Ok(Explanation::CoolDown { wait_ms: millis(lane.not_before), reason });
-        }
-        let in_flight = self.slots_taken(&row.place.lane);
-        if let Some(cap) = lane.cap(rules.cap(&row.place.lane)).filter(|cap| in_flight >= *cap) {
-            return Ok(Explanation::CapFull { in_flight, cap });
-        }
         let (pace, scope) = rules.pace(&row.place.lane, row.place.role);
-        let opens = Timestamp::at_least(pace.open_at(&lane.pace, scope));
-        Ok(if opens > self.now { Explanation::Pace { wait_ms: millis(opens) } } else { Explanation::Ready })
+        let of_pause = |pause: Option<&Pause>| {
+            let found = pause.map(|pause| (pause.until, Some(pause.reason.clone())));
+            found.unwrap_or_default()
+        };
+        let waiting = Waiting {
+            now: self.now,
+            queue_pause: of_pause(self.pause.as_ref()),
+            lane_pause: of_pause(lane.pause.as_ref()),
+            pace_opens: Timestamp::at_least(pace.open_at(&lane.pace, scope)),
+            available_at: row.available_at,
+            in_flight: self.slots_taken(&row.place.lane),
+            cap: lane.cap(rules.cap(&row.place.lane)),
+            cool_down: (lane.not_before, lane.cause),
+        };
+        Ok(waiting.explain())
     }
 
     pub(super) fn stats(&self) -> QueueStats {
@@ -90,13 +86,33 @@ impl Model {
             |lane: &&super::lanes::LaneState| lane.pause.as_ref().is_some_and(|pause| pause.until > self.now);
         let opens = self.turns.iter().map(|(lane, _, open_at)| open_at.max(self.lane(lane).closed_until()));
         let opens = opens.min().map(|at| at.max(self.paused_until().unwrap_or(at)));
+        let is_held_back = self.pause.as_ref().is_some_and(|pause| pause.until > self.now);
+        let unpaused = self
+            .turns
+            .iter()
+            .map(|(lane, _, open_at)| (self.lane(lane), open_at))
+            .filter(|(lane, _)| !is_held_back && !is_paused(&lane))
+            .map(|(lane, open_at)| open_at.max(lane.not_before))
+            .min();
+        let since =
+            self.now.0.saturating_sub(i64::try_from(QueueStats::LATELY.as_millis()).unwrap_or(i64::MAX));
+        let ended_lately = |job: &&Job| {
+            let row = &job.row;
+            row.published && !row.slim && row.finished_at.is_some_and(|at| at.0 > since)
+        };
         QueueStats {
             counts: self.counts,
+            ended_lately: self.jobs.values().filter(ended_lately).take(QueueStats::ENDED_LATELY_MAX).count()
+                as u64,
             ready: ready().take(COUNT_MAX).count() as u64,
             delayed: delayed.take(COUNT_MAX).count() as u64,
             oldest_ready: ready().next().map(|(available_at, _)| self.now.after(*available_at)),
             lanes_cooling: cooling().count() as u64,
             next_cooled: cooling().min().map(|at| at.after(self.now)),
+            paused_for: self
+                .paused_until()
+                .filter(|until| *until > self.now && *until != Timestamp::NEVER)
+                .map(|until| until.after(self.now)),
             paused: self
                 .pause
                 .as_ref()
@@ -104,6 +120,7 @@ impl Model {
                 .map(|pause| pause.reason.clone()),
             lanes_paused: self.lanes.values().filter(is_paused).count() as u64,
             next_open: opens.filter(|at| *at != Timestamp::NEVER).map(|at| at.after(self.now)),
+            next_unpaused: unpaused.filter(|at| *at != Timestamp::NEVER).map(|at| at.after(self.now)),
             workers: self.workers.values().filter(|worker| worker.expires_at > self.now).count() as u64,
         }
     }
@@ -119,13 +136,18 @@ impl Model {
         let state = self.lane(lane);
         let lines = self.lines.range((lane.clone(), 0, longhaul_limiter::Role::ALL[0])..);
         let lines = lines.take_while(|((name, ..), _)| name == lane);
-        let queued = lines.map(|(_, jobs)| jobs.len()).sum::<usize>().min(LANE_COUNT_MAX);
+        let counted: Vec<Timestamp> = lines
+            .flat_map(|(_, jobs)| jobs)
+            .take(LANE_COUNT_MAX)
+            .map(|(available_at, _)| *available_at)
+            .collect();
         let open_at = self.turns.of(lane).map(|(_, open_at)| open_at.max(state.closed_until())).min();
         let is_closed = state.not_before > self.now;
         let pause = state.pause.as_ref().filter(|pause| pause.until > self.now);
         LaneRow {
             lane: lane.clone(),
-            queued: queued as u64,
+            queued: counted.len() as u64,
+            ready: counted.iter().filter(|at| **at <= self.now).count() as u64,
             in_flight: self.slots_taken(lane),
             reopening: state.reopening,
             closed_until: is_closed.then(|| self.wall(state.not_before)),

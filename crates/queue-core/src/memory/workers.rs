@@ -107,6 +107,7 @@ impl Model {
     pub(super) fn worker_rows(&self) -> Vec<WorkerRow> {
         let rows = self.workers.values().map(|worker| WorkerRow {
             id: worker.info.id.clone(),
+            alive: worker.expires_at > self.now,
             host: worker.info.host.clone(),
             pid: worker.info.pid,
             version: worker.info.version.clone(),

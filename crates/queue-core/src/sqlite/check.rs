@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use super::lanes;
 use super::open::failed;
 use super::tx::Tx;
+use super::{rows, workers};
 use crate::{JobState, QueueCheck, Result, StateCounts, Timestamp};
 
 /// Compares counts and turns with the jobs, and mends them if asked to.
@@ -15,18 +16,15 @@ pub(super) async fn check(tx: &mut Tx<'_>, repair: bool) -> Result<QueueCheck> {
     let mut problems = Vec::new();
     check_file(tx, &mut problems).await?;
     check_counts(tx, repair, &mut problems).await?;
-    check_leases(tx, &mut problems).await?;
+    check_leases(tx, repair, &mut problems).await?;
     check_turns(tx, repair, &mut problems).await?;
     Ok(QueueCheck { repaired: repair && !problems.is_empty(), problems })
 }
 
 async fn check_file(tx: &mut Tx<'_>, problems: &mut Vec<String>) -> Result<()> {
-    let rows = sqlx::query("PRAGMA quick_check").fetch_all(&mut *tx.conn).await.map_err(failed)?;
+    let found = sqlx::query("PRAGMA quick_check").fetch_all(&mut *tx.conn).await.map_err(failed)?;
     problems.extend(
-        super::rows::texts(&rows)
-            .into_iter()
-            .filter(|line| line != "ok")
-            .map(|line| format!("the file: {line}")),
+        rows::texts(&found).into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")),
     );
     Ok(())
 }
@@ -56,10 +54,13 @@ async fn check_counts(tx: &mut Tx<'_>, repair: bool, problems: &mut Vec<String>)
 }
 
 /// INV-NO-LOSS: whoever holds a job has a row, so that a sweep finds it.
-async fn check_leases(tx: &mut Tx<'_>, problems: &mut Vec<String>) -> Result<()> {
+///
+/// A job whose holder is not known is given back as if its process had died: somebody may be at work on it still, and if
+/// so loses its lease (INV-FENCE).
+async fn check_leases(tx: &mut Tx<'_>, repair: bool, problems: &mut Vec<String>) -> Result<()> {
     let rows = sqlx::query(
-        "SELECT j.artifact_id, j.worker_id FROM jobs j WHERE j.state = 'in_progress'
-             AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = j.worker_id) LIMIT 100",
+        "SELECT j.artifact_id, j.worker_id, j.id FROM jobs j WHERE j.state = 'in_progress'
+             AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = j.worker_id)",
     )
     .fetch_all(&mut *tx.conn)
     .await
@@ -67,6 +68,12 @@ async fn check_leases(tx: &mut Tx<'_>, problems: &mut Vec<String>) -> Result<()>
     for row in &rows {
         let (artifact, worker): (String, String) = (row.get(0), row.get(1));
         problems.push(format!("leases: {artifact} is held by worker process {worker}, which is not known"));
+    }
+    if repair && !rows.is_empty() {
+        let ids: Vec<i64> = rows.iter().map(|row| row.get(2)).collect();
+        let held = rows::load(tx, &ids).await?;
+        // How many deaths are too many is for whoever leases it next to say.
+        workers::lose(tx, held, u32::MAX, None).await?;
     }
     Ok(())
 }

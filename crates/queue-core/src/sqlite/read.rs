@@ -8,6 +8,8 @@ use super::lanes::{LaneState, lane_state};
 use super::open::{Inner, failed};
 use super::rows::corrupt;
 use super::tx::Tally;
+use super::workers::AFTERMATH;
+use crate::explain::Waiting;
 use crate::{
     ArtifactId, Class, ErrorKind, Explanation, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState,
     LanePage, LaneRow, Place, QueueError, QueueStats, Result, StoreId, Timestamp, WorkerId, WorkerRow,
@@ -36,6 +38,11 @@ const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE stat
                 (SELECT count(*) FROM lanes WHERE paused_until > ?1 AND paused_until > 0),
                 (SELECT json_group_array(id) FROM workers WHERE expires_at > ?1),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
+                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
+                (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('done', 'skipped', 'error') AND finished_at > ?3
+                     AND published = 1 AND slim = 0 LIMIT ?4)),
+                (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value AND NOT EXISTS
+                         (SELECT 1 FROM lanes WHERE lane = turns.lane AND paused_until > ?1) ORDER BY open_at LIMIT 1)
                      AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))";
 
 pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
@@ -43,23 +50,32 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     let now = inner.anchor.now();
     let mut conn = inner.readers.acquire().await.map_err(failed)?;
     let tally = Tally::load(&mut conn).await?;
-    let row = sqlx::query(STATS).bind(now.0).bind(COUNT_MAX).fetch_one(&mut *conn).await.map_err(failed)?;
+    let lately = i64::try_from(QueueStats::LATELY.as_millis()).unwrap_or(i64::MAX);
+    let query = sqlx::query(STATS).bind(now.0).bind(COUNT_MAX);
+    let query = query.bind(now.0.saturating_sub(lately)).bind(limit(QueueStats::ENDED_LATELY_MAX));
+    let row = query.fetch_one(&mut *conn).await.map_err(failed)?;
     let count = |index: usize| row.get::<i64, _>(index).max(0).unsigned_abs();
     let time = |index: usize| row.get::<Option<i64>, _>(index).map(Timestamp);
     // A process whose lock is free is dead, although its leases have not ended yet.
     let alive: Vec<WorkerId> = serde_json::from_str(row.get(6)).map_err(corrupt("the worker processes"))?;
     let dead = inner.locks.dead_workers();
     let opens = time(7).map(|at| at.max(tally.paused_until)).filter(|at| *at != Timestamp::NEVER);
+    let unpaused = time(9).filter(|at| *at != Timestamp::NEVER && tally.paused_until <= now);
     Ok(QueueStats {
         counts: tally.counts,
         ready: count(0),
         delayed: count(1),
+        ended_lately: count(8),
         oldest_ready: time(2).filter(|at| *at <= now).map(|at| now.after(at)),
         lanes_cooling: count(3),
         next_cooled: time(4).map(|at| at.after(now)),
+        paused_for: Some(tally.paused_until)
+            .filter(|until| *until > now && *until != Timestamp::NEVER)
+            .map(|until| until.after(now)),
         paused: (tally.paused_until > now).then(|| tally.pause_reason.unwrap_or_default()),
         lanes_paused: count(5),
         next_open: opens.map(|at| at.after(now)),
+        next_unpaused: unpaused.map(|at| at.after(now)),
         workers: alive.iter().filter(|id| !dead.contains(id)).count() as u64,
     })
 }
@@ -187,8 +203,6 @@ const EXPLAIN: &str = concat!(
 
 pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
     let now = inner.anchor.now();
-    let millis = |until: Timestamp| u64::try_from(until.after(now).as_millis()).unwrap_or(u64::MAX);
-    let end = |until: Timestamp| (until != Timestamp::NEVER).then(|| millis(until));
     let row = sqlx::query(EXPLAIN).bind(id.as_str()).fetch_optional(&inner.readers).await.map_err(failed)?;
     let Some(row) = row else {
         return Err(QueueError::new(ErrorKind::NotFound, format!("there is no artifact {id} in the queue")));
@@ -199,48 +213,40 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
     }
     if let Some(worker) = row.get::<Option<String>, _>("worker_id").map(WorkerId::from_text) {
         let expires = Timestamp(row.get::<Option<i64>, _>("expires_at").unwrap_or(0));
-        let dead = expires <= now || inner.locks.dead_workers().contains(&worker);
-        return Ok(if dead {
-            Explanation::WorkerDied { wait_ms: millis(expires) }
+        let is_dead = inner.locks.dead_workers().contains(&worker);
+        // Whoever looks next finds that it is dead, and ends its leases that much later.
+        let ends = if is_dead { expires.min(now.plus(AFTERMATH)) } else { expires };
+        return Ok(if is_dead || expires <= now {
+            let wait_ms = u64::try_from(ends.after(now).as_millis()).unwrap_or(u64::MAX);
+            Explanation::WorkerDied { wait_ms }
         } else {
             Explanation::Running { worker }
         });
     }
     let mut conn = inner.readers.acquire().await.map_err(failed)?;
     let tally = Tally::load(&mut conn).await?;
-    if tally.paused_until > now {
-        let reason = tally.pause_reason.unwrap_or_default();
-        return Ok(Explanation::QueuePaused { reason, wait_ms: end(tally.paused_until) });
-    }
     let lane = LaneState::read(row.get("lane_state"))?;
     let name = Lane::new(lane.lane.clone()).map_err(corrupt("a lane"))?;
-    if Timestamp(lane.paused_until) > now {
-        let reason = lane.pause_reason.unwrap_or_default();
-        return Ok(Explanation::LanePaused { reason, wait_ms: end(Timestamp(lane.paused_until)) });
-    }
-    let available_at = Timestamp(row.get("available_at"));
-    if available_at > now {
-        return Ok(Explanation::Delayed { wait_ms: millis(available_at) });
-    }
-    if Timestamp(lane.not_before) > now {
-        return Ok(Explanation::CoolDown {
-            wait_ms: millis(Timestamp(lane.not_before)),
-            reason: lane.cause.unwrap_or_default(),
-        });
-    }
-    let in_flight = u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX);
-    if let Some(cap) = lane.cap(rules.cap(&name)).filter(|cap| in_flight >= *cap && !name.is_none()) {
-        return Ok(Explanation::CapFull { in_flight, cap });
-    }
     let role = Role::parse(row.get("role")).unwrap_or(Role::Artifact);
     let (pace, scope) = rules.pace(&name, role);
-    let opens = Timestamp::at_least(pace.open_at(&lane.pace()?, scope));
-    Ok(if opens > now { Explanation::Pace { wait_ms: millis(opens) } } else { Explanation::Ready })
+    let waiting = Waiting {
+        now,
+        pace_opens: Timestamp::at_least(pace.open_at(&lane.pace()?, scope)),
+        queue_pause: (tally.paused_until, tally.pause_reason),
+        available_at: Timestamp(row.get("available_at")),
+        in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
+        cap: lane.cap(rules.cap(&name)).filter(|_| !name.is_none()),
+        lane_pause: (Timestamp(lane.paused_until), lane.pause_reason),
+        cool_down: (Timestamp(lane.not_before), lane.cause),
+    };
+    Ok(waiting.explain())
 }
 
 const LANES: &str = concat!(
     "SELECT (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
          (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
+         (SELECT coalesce(sum(available_at <= ?4), 0) FROM
+             (SELECT available_at FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS ready,
          (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
     lane_state!("q.lane"),
     " AS lane_state FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
@@ -254,6 +260,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
         .bind(page.after.as_ref().map_or("", |lane| lane.as_str()))
         .bind(limit(page.limit))
         .bind(LANE_COUNT_MAX)
+        .bind(now.0)
         .fetch_all(&inner.readers)
         .await
         .map_err(failed)?;
@@ -267,6 +274,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
             Ok(LaneRow {
                 lane: Lane::new(state.lane).map_err(corrupt("a lane"))?,
                 queued: row.get::<i64, _>("queued").max(0).unsigned_abs(),
+                ready: row.get::<i64, _>("ready").max(0).unsigned_abs(),
                 in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
                 reopening: state.reopening.and_then(|slots| u32::try_from(slots).ok()),
                 closed_until: later(state.not_before),
@@ -284,8 +292,12 @@ const WORKERS: &str = "SELECT id, host, pid, version, store, started_at, expires
 
 pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
     let rows = sqlx::query(WORKERS).fetch_all(&inner.readers).await.map_err(failed)?;
+    // A process whose lock is free is dead, although its leases have not ended yet.
+    let dead = inner.locks.dead_workers();
+    let now = inner.anchor.now();
     let rows = rows.iter().map(|row| WorkerRow {
         id: WorkerId::from_text(row.get::<String, _>(0)),
+        alive: row.get::<i64, _>(6) > now.0 && !dead.iter().any(|id| id.as_str() == row.get::<&str, _>(0)),
         host: row.get(1),
         pid: u32::try_from(row.get::<i64, _>(2)).unwrap_or(0),
         version: row.get(3),

@@ -18,7 +18,7 @@ use crate::{
 /// How often a process looks whether others have died.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What an origin may still be doing for a process that has died.
-const AFTERMATH: Duration = Duration::from_secs(5);
+pub(super) const AFTERMATH: Duration = Duration::from_secs(5);
 /// What follows the name of a process in the name of the row that keeps its lost jobs until the next sweep.
 const EXPIRED: &str = "-expired-";
 
@@ -215,25 +215,35 @@ pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) 
     let store: Option<String> = store.flatten();
     let expired = sqlx::query(ENDED).bind(tx.now.0).fetch_all(&mut *tx.conn).await.map_err(failed)?;
     for worker in rows::texts(&expired) {
-        let mut changes = Changes::default();
-        for mut row in held_by(tx, &worker).await? {
-            let losses = row.losses + 1;
-            let last = losses >= i64::from(max_losses);
-            row.available_at = row.available_at.min(tx.now.0);
-            row.reason = Some("lease-lost".to_owned());
-            row.store.clone_from(&store);
-            row.set_last_error(&died(u32::try_from(losses).unwrap_or(u32::MAX), last));
-            // Its history names the process, not the row that kept the jobs apart.
-            row.worker_id =
-                row.worker_id.map(|name| name.split(EXPIRED).next().unwrap_or_default().to_owned());
-            changes.apply(row, if last { JobEvent::LoseLast } else { JobEvent::Lose }, tx.now)?;
-        }
-        changes.write(tx).await?;
+        let held = held_by(tx, &worker).await?;
+        lose(tx, held, max_losses, store.as_deref()).await?;
         sqlx::query(FORGET).bind(&worker).execute(&mut *tx.conn).await.map_err(failed)?;
         tx.weight += 1;
         tx.wake = true;
     }
     Ok(())
+}
+
+/// Takes jobs from whoever held them, charging each a loss. Those that end thereby are published in `store`.
+pub(super) async fn lose(
+    tx: &mut Tx<'_>,
+    held: Vec<rows::JobRow>,
+    max_losses: u32,
+    store: Option<&str>,
+) -> Result<()> {
+    let mut changes = Changes::default();
+    for mut row in held {
+        let losses = row.losses + 1;
+        let last = losses >= i64::from(max_losses);
+        row.available_at = row.available_at.min(tx.now.0);
+        row.reason = Some("lease-lost".to_owned());
+        row.store = store.map(str::to_owned);
+        row.set_last_error(&died(u32::try_from(losses).unwrap_or(u32::MAX), last));
+        // Its history names the process, not the row that kept the jobs apart.
+        row.worker_id = row.worker_id.map(|name| name.split(EXPIRED).next().unwrap_or_default().to_owned());
+        changes.apply(row, if last { JobEvent::LoseLast } else { JobEvent::Lose }, tx.now)?;
+    }
+    changes.write(tx).await
 }
 
 const HELD_BY: &str = concat!(

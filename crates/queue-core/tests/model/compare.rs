@@ -76,8 +76,14 @@ impl World<'_> {
         // Who has no OS lock is dead, which the model cannot see.
         let alive = self.living().await.iter().filter(|row| self.locked.contains(&row.id)).count() as u64;
         // How much too early it may be is not said; a lane that nobody touches bounds it.
-        let expected = QueueStats { workers: alive, next_open: sql.next_open, ..mem };
+        let expected =
+            QueueStats { workers: alive, next_open: sql.next_open, next_unpaused: sql.next_unpaused, ..mem };
         assert_eq!(sql, expected, "stats: SQLite's, the model's");
+        if sql.paused.is_some() {
+            assert_eq!(sql.next_unpaused, None, "all is paused");
+        } else if sql.lanes_paused == 0 {
+            assert_eq!(sql.next_unpaused, sql.next_open, "nothing is paused");
+        }
         if let Some(latest) = self.certain_opening().await {
             assert!(sql.next_open.is_some_and(|at| at <= latest), "{:?} is after {latest:?}", sql.next_open);
         }
@@ -109,7 +115,8 @@ impl World<'_> {
         match mem {
             Explanation::Running { worker } if !self.locked.contains(&worker) => {
                 let row = self.living().await.into_iter().find(|row| row.id == worker).expect("it runs");
-                let wait = row.expires_at.after(self.now_on_the_wall());
+                // Whoever leases next ends its leases five seconds later, if they do not end before.
+                let wait = row.expires_at.after(self.now_on_the_wall()).min(Duration::from_secs(5));
                 Explanation::WorkerDied { wait_ms: u64::try_from(wait.as_millis()).unwrap() }
             }
             other => other,
@@ -142,7 +149,10 @@ impl World<'_> {
             rows
         };
         let (sql, mem) = (self.sql().workers().await.unwrap(), self.mem.workers().await.unwrap());
-        assert_eq!(sorted(sql), sorted(mem), "workers: SQLite's, the model's");
+        // Who has no OS lock is dead, which the model cannot see.
+        let expected =
+            mem.into_iter().map(|row| WorkerRow { alive: row.alive && self.locked.contains(&row.id), ..row });
+        assert_eq!(sorted(sql), sorted(expected.collect()), "workers: SQLite's, the model's");
     }
 
     /// Everything that can be seen.

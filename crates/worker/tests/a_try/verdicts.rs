@@ -10,7 +10,7 @@ use longhaul_pipeline::{
 use longhaul_queue_core::{
     JobRecord, JobState, LaneReport, LeasedJob, Place, StoreId, StoredFile, Timestamp, Verdict,
 };
-use longhaul_worker::{Finished, ended_from_record};
+use longhaul_worker::{Finished, ended_from_record, is_out_of_attempts};
 
 fn failed(class: FailureClass, reason: Reason) -> Outcome {
     Outcome::Failed {
@@ -268,4 +268,21 @@ async fn a_taken_path_without_another_name_ends_the_job_and_leaves_the_file_to_b
     }
     assert_eq!((finished.verdict(), finished.reason()), ("error", "path-policy"));
     assert!(finished.outcome_is_unused());
+}
+
+#[tokio::test]
+async fn what_is_recorded_says_whether_another_try_could_have_helped() {
+    let end = async |attempts, class, reason| {
+        let leased = LeasedJob { attempts, max_attempts: Some(3), ..leased() };
+        match end_of(leased, failed(class, reason)).await.settlement.verdict {
+            Verdict::Error { reason, outcome, .. } => record(JobState::Error, &reason, Some(outcome)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let spent = end(2, FailureClass::Transient, Reason::Timeout).await;
+    assert!(is_out_of_attempts(&spent));
+    assert!(!is_out_of_attempts(&JobRecord { state: JobState::Queued, ..spent }));
+    // On its last try, but a hundred more would not have helped.
+    assert!(!is_out_of_attempts(&end(2, FailureClass::Permanent, Reason::Gone).await));
+    assert!(!is_out_of_attempts(&record(JobState::Error, "gone", Some("[]".to_owned()))));
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use longhaul_limiter::LaneRules;
 use longhaul_orchestrator::{Budgets, OrchestratorConfig};
-use longhaul_pipeline::HttpOptions;
+use longhaul_pipeline::{HttpOptions, SecretHeaders};
 
 use crate::args::{Layout, RunArgs};
-use crate::exit::UsageError;
+use crate::config::SettingError;
 use crate::output::{Console, duration};
 
 /// A lease that is shorter than this may end because a disk was slow.
@@ -17,37 +17,63 @@ const SHORT_LEASE: Duration = Duration::from_secs(30);
 /// The heartbeat if none is named.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// What is wrong with flags only when they are seen together, each named by the flag that should change.
+pub(crate) fn faults(args: &RunArgs) -> Vec<SettingError> {
+    let mut faults = Vec::new();
+    let mut fault = |flag, message| faults.push(SettingError { flag, message });
+    let ttl = args.lease_ttl;
+    if ttl < Duration::from_secs(1) {
+        fault("lease_ttl", format!("--lease-ttl {} is too short; 1s is the least", duration(ttl)));
+    }
+    let heartbeat = heartbeat(args);
+    if heartbeat.is_zero() || heartbeat >= ttl / 3 {
+        fault(
+            "heartbeat",
+            format!(
+                "--heartbeat {} must be more than nothing and less than a third of --lease-ttl ({})",
+                duration(heartbeat),
+                duration(ttl)
+            ),
+        );
+    }
+    for (flag, name, time) in [
+        ("connect_timeout", "--connect-timeout", args.connect_timeout),
+        ("read_timeout", "--read-timeout", args.read_timeout),
+    ] {
+        if time.is_zero() {
+            fault(flag, format!("{name} 0s leaves no time; no request could succeed"));
+        }
+    }
+    if args.max_runtime == Some(Duration::ZERO) {
+        fault("max_runtime", "--max-runtime 0s leaves no time; leave it out for no bound".to_owned());
+    }
+    faults
+}
+
+fn heartbeat(args: &RunArgs) -> Duration {
+    args.heartbeat.unwrap_or(HEARTBEAT.min(args.lease_ttl / 4))
+}
+
 /// The settings of the orchestrator.
 pub(super) fn orchestrator(
     args: &RunArgs,
     rules: LaneRules,
     console: &Console,
-) -> Result<OrchestratorConfig, UsageError> {
-    let ttl = args.lease_ttl;
-    if ttl < Duration::from_secs(1) {
-        return Err(UsageError(format!("--lease-ttl {} is too short; 1s is the least", duration(ttl))));
+) -> Result<OrchestratorConfig, SettingError> {
+    if let Some(fault) = faults(args).into_iter().next() {
+        return Err(fault);
     }
+    let ttl = args.lease_ttl;
     if ttl < SHORT_LEASE {
         console.warn(&format!(
             "--lease-ttl {} is short: a slow disk can make this process lose jobs that it is at work on",
             duration(ttl)
         ));
     }
-    let heartbeat = args.heartbeat.unwrap_or(HEARTBEAT.min(ttl / 4));
-    if heartbeat.is_zero() || heartbeat >= ttl / 3 {
-        return Err(UsageError(format!(
-            "--heartbeat {} must be more than nothing and less than a third of --lease-ttl ({})",
-            duration(heartbeat),
-            duration(ttl)
-        )));
-    }
-    if args.max_runtime == Some(Duration::ZERO) {
-        return Err(UsageError("--max-runtime 0s leaves no time; leave it out for no bound".to_owned()));
-    }
     Ok(OrchestratorConfig {
         workers: usize::from(args.workers),
         lease_ttl: ttl,
-        heartbeat,
+        heartbeat: heartbeat(args),
         max_job_attempts: args.max_attempts,
         max_losses: args.max_losses,
         retry_backoff: args.retry_backoff,
@@ -68,8 +94,19 @@ pub(super) fn orchestrator(
 
 /// The settings of the download.
 pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
+    let mut headers = SecretHeaders::default();
+    for header in &args.header {
+        headers.insert(&header.origin, header.name.as_str(), header.value.as_str());
+    }
     HttpOptions {
         output_dir: args.output_dir.clone(),
+        manifest: args.manifest.clone(),
+        connect_timeout: args.connect_timeout,
+        first_byte_timeout: args.read_timeout,
+        idle_timeout: args.read_timeout,
+        max_redirects: args.max_redirects,
+        max_bytes: args.max_file_size,
+        headers,
         queue_id: Some(queue.to_owned()),
         layout: match args.layout {
             Layout::Flat => longhaul_pipeline::Layout::Flat,
@@ -88,16 +125,18 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Command, QueueCommand};
 
-    fn read(flags: &[&str]) -> Result<OrchestratorConfig, String> {
+    fn run_args(flags: &[&str]) -> Result<RunArgs, String> {
         let line = ["longhaul", "queue", "run"].iter().chain(flags);
         let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
         match cli.command {
-            Command::Queue(QueueCommand::Run(args)) => {
-                let config = orchestrator(&args, LaneRules::default(), &Console::new(true));
-                config.map_err(|error| error.to_string())
-            }
-            Command::Queue(other) => panic!("{other:?}"),
+            Command::Queue(QueueCommand::Run(args)) => Ok(*args),
+            other => panic!("{other:?}"),
         }
+    }
+
+    fn read(flags: &[&str]) -> Result<OrchestratorConfig, String> {
+        let config = orchestrator(&run_args(flags)?, LaneRules::default(), &Console::new(true));
+        config.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -109,6 +148,14 @@ mod tests {
         assert_eq!((config.max_job_attempts, config.max_losses), (3, 5));
         assert_eq!((config.retry_backoff, config.jitter), (documented.retry_backoff, documented.jitter));
         assert_eq!((config.grace, config.drain_horizon), (documented.grace, documented.drain_horizon));
+        let http = http(&run_args(&[]).unwrap(), "q");
+        let documented = HttpOptions::default();
+        assert_eq!(
+            (http.connect_timeout, http.idle_timeout),
+            (documented.connect_timeout, documented.idle_timeout)
+        );
+        assert_eq!(http.first_byte_timeout, documented.first_byte_timeout);
+        assert_eq!((http.max_bytes, http.max_redirects), (documented.max_bytes, documented.max_redirects));
         assert!(!config.drain && config.budgets.max_jobs.is_none());
         config.validate().unwrap();
     }
@@ -127,6 +174,7 @@ mod tests {
         assert!(refused(&["--lease-ttl", "0.5s"]).contains("--lease-ttl 0.5s is too short"));
         assert!(refused(&["--heartbeat", "40s"]).contains("--heartbeat 40s must be"));
         assert!(refused(&["--heartbeat", "0s"]).contains("--heartbeat 0s must be"));
+        assert!(refused(&["--read-timeout", "0s"]).contains("--read-timeout 0s leaves no time"));
         assert!(refused(&["--max-runtime", "0s"]).contains("--max-runtime"));
         assert!(refused(&["--workers", "0"]).contains("--workers"));
         assert!(refused(&["--workers", "257"]).contains("--workers"));

@@ -1,0 +1,228 @@
+//! What an operator does to a queue that is at work: pause, resume, retry, check.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use longhaul_origin::{Answer, Behaviour, Fault, FaultRule, HostConfig, Shape};
+use longhaul_queue_core::JobState;
+use longhaul_tests::Stage;
+use serde_json::Value;
+
+/// A host whose answers take so long.
+fn taking(host: &str, millis: u64) -> HostConfig {
+    let answer = Answer { latency_ms: millis, ..Answer::document(Shape::pdf(3_000)) };
+    HostConfig::new(host).behaving(Behaviour::answering(answer))
+}
+
+fn records(stage: &Stage, host: &str, many: usize) -> Vec<Value> {
+    (0..many)
+        .map(|number| stage.record(&format!("{host}-{number}"), host, &format!("/{number}.pdf")))
+        .collect()
+}
+
+async fn said(stage: &Stage, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--format", "json"]].concat();
+    let finished = stage.run(&arguments).await.expect_code(0);
+    serde_json::from_str(&finished.stdout).unwrap()
+}
+
+async fn after(time: Duration) {
+    // tidy:allow-sleep: that nothing happens can only be seen by letting time pass
+    tokio::time::sleep(time).await;
+}
+
+/// No request starts later than a second after the pause was made, at the host that is paused, in a process that was at
+/// work; after the resume it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_stops_new_starts_within_a_second_and_a_resume_goes_on() {
+    let stage = Stage::new([taking("a", 20), taking("b", 20)]).await;
+    let all = [records(&stage, "a", 3_000), records(&stage, "b", 3_000)].concat();
+    stage.import(&all).await;
+    let lane_a = stage.origin.url("a", "/");
+    let mut program = stage.start_run(&["--max-per-host", "2"]);
+    for host in ["a", "b"] {
+        stage.origin.wait_for(host, |counts| counts.requests >= 20).await;
+    }
+    let requests = |host: &str| stage.origin.counts(host).requests;
+
+    // One host: the other goes on.
+    let _ = stage.run(&["queue", "pause", "--lane", &lane_a, "--reason", "a test"]).await.expect_code(0);
+    after(Duration::from_secs(1)).await;
+    let (of_a, of_b) = (requests("a"), requests("b"));
+    stage.origin.wait_for("b", |counts| counts.requests >= of_b + 50).await;
+    assert_eq!(requests("a"), of_a, "a request started more than a second after the pause");
+    let _ = stage.run(&["queue", "resume", "--lane", &lane_a]).await.expect_code(0);
+    stage.origin.wait_for("a", |counts| counts.requests >= of_a + 20).await;
+
+    // Everything.
+    let _ = stage.run(&["queue", "pause", "--reason", "a test"]).await.expect_code(0);
+    after(Duration::from_secs(1)).await;
+    let before = (requests("a"), requests("b"));
+    after(Duration::from_millis(500)).await;
+    assert_eq!(
+        (requests("a"), requests("b")),
+        before,
+        "something started later than a second after the pause"
+    );
+    let stats = said(&stage, &["queue", "stats"]).await;
+    assert!(stats["paused"].as_str().unwrap().ends_with(": a test"), "{stats}");
+    assert_eq!((&stats["workers"], &stats["counts"]["in_progress"]), (&1.into(), &0.into()));
+    assert!(program.is_running(), "a run that does not drain waits for the end of the pause");
+    let _ = stage.run(&["queue", "resume"]).await.expect_code(0);
+    for (host, then) in [("a", before.0), ("b", before.1)] {
+        stage.origin.wait_for(host, |counts| counts.requests >= then + 20).await;
+    }
+    program.signal("INT");
+    let _ = program.finish().await.expect_code(130);
+}
+
+/// Paused work is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_of_a_paused_queue_ends_with_6_and_says_so() {
+    let stage = Stage::new([taking("a", 0), taking("b", 0)]).await;
+    stage.import(&[records(&stage, "a", 3), records(&stage, "b", 3)].concat()).await;
+    let _ = stage.run(&["queue", "pause", "--for", "30m", "--reason", "a test"]).await.expect_code(0);
+    let drained = stage.start_run(&["--drain"]).finish().await.expect_code(6);
+    assert!(drained.stderr.contains("nothing starts, because the queue is paused by "), "{}", drained.stderr);
+    assert!(drained.stdout.contains("left: 6 queued; the queue is paused by "), "{}", drained.stdout);
+    let told =
+        [": a test; for 30m more", ": a test; for 29m "].iter().any(|text| drained.stdout.contains(text));
+    assert!(told, "{}", drained.stdout);
+    assert_eq!(stage.origin.counts("a").requests, 0);
+    let _ = stage.run(&["queue", "resume"]).await.expect_code(0);
+
+    let lane = stage.origin.url("a", "/");
+    let _ = stage.run(&["queue", "pause", "--lane", &lane]).await.expect_code(0);
+    let drained = stage.start_run(&["--drain"]).finish().await.expect_code(6);
+    assert!(
+        drained.stdout.contains("left: 3 queued; it waits for a pause to end (1 host is paused"),
+        "{}",
+        drained.stdout
+    );
+    assert_eq!((stage.origin.counts("a").requests, stage.origin.counts("b").requests), (0, 3));
+
+    // A pause that ends within the horizon is an operator's all the same.
+    let _ = stage.run(&["queue", "pause", "--lane", &lane, "--for", "30m"]).await.expect_code(0);
+    let drained = stage.start_run(&["--drain"]).finish().await.expect_code(6);
+    let told = ["in 30m, ", "in 29m "]
+        .iter()
+        .any(|time| drained.stdout.contains(&format!("left: 3 queued; the first can start {time}")));
+    assert!(told && drained.stdout.contains("(1 host is paused"), "{}", drained.stdout);
+    let _ = stage.run(&["queue", "resume", "--lane", &lane]).await.expect_code(0);
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
+    assert_eq!(stage.origin.counts("a").requests, 3);
+}
+
+/// The host is mended, and what had failed is fetched; what failed for another reason is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_failed_completes_after_retry_failed() {
+    let broken = Answer::document(Shape::pdf(3_000))
+        .with_fault(FaultRule::always(Fault::Status { status: 500, retry_after: None }));
+    let stage = Stage::new([
+        HostConfig::new("broken").behaving(Behaviour::answering(broken)),
+        HostConfig::new("gone").behaving(Behaviour::answering(Answer::status(404))),
+    ])
+    .await;
+    let all = [records(&stage, "broken", 1), records(&stage, "gone", 1)].concat();
+    stage.import(&all).await;
+    let flags = ["--drain", "--max-attempts", "2", "--retry-backoff", "0s", "--jitter", "0s"];
+    let _ = stage.start_run(&flags).finish().await.expect_code(3);
+    let told = said(&stage, &["queue", "explain", "broken-0"]).await;
+    assert_eq!(told["cause"], "out_of_attempts", "{told}");
+    assert_eq!(said(&stage, &["queue", "explain", "gone-0"]).await["cause"], "failed");
+    let job = said(&stage, &["queue", "show", "broken-0"]).await;
+    assert_eq!((&job["state"], &job["attempts"]), (&"error".into(), &2.into()));
+
+    stage.origin.set_behaviour("broken", Behaviour::default());
+    let reason = job["reason"].as_str().unwrap();
+    let retried = said(&stage, &["queue", "retry-failed", "--reason", reason]).await;
+    assert_eq!(retried["jobs"], 1);
+    let job = said(&stage, &["queue", "show", "broken-0"]).await;
+    assert_eq!((&job["state"], &job["attempts"], &job["losses"]), (&"queued".into(), &0.into(), &0.into()));
+    let _ = stage.start_run(&flags).finish().await.expect_code(3);
+    let jobs = stage.jobs().await;
+    assert_eq!((jobs["broken-0"].state, jobs["gone-0"].state), (JobState::Done, JobState::Error));
+}
+
+/// Each defect is planted, found, and mended; what was missing is fetched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_finds_and_mends_files_parts_and_leases() {
+    let stage = Stage::new([taking("host", 0)]).await;
+    let all = records(&stage, "host", 5);
+    stage.import(&all).await;
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
+    let clean = stage.run(&["queue", "check"]).await.expect_code(0);
+    assert_eq!(clean.stdout, "counts, turns and leases are as they should be\n5 files compared\n");
+
+    let jobs = stage.jobs().await;
+    let file = |number: usize| stage.output().join(jobs[&format!("host-{number}")].path.as_deref().unwrap());
+    std::fs::remove_file(file(0)).unwrap();
+    std::fs::write(file(1), "short").unwrap();
+    let mut bytes = std::fs::read(file(2)).unwrap();
+    bytes[1_500] ^= 1;
+    std::fs::write(file(2), bytes).unwrap();
+    let parts = std::fs::read_dir(stage.output().join(".longhaul/parts")).unwrap();
+    let parts = parts.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    // One of a job that has ended, one of no job at all, and one that somebody is at work on.
+    for name in ["4.part", "77-1.part", "5.part"] {
+        std::fs::write(parts.join(name), "half").unwrap();
+    }
+    let held = std::fs::File::open(parts.join("5.part")).unwrap();
+    held.lock().unwrap();
+
+    let found = stage.run(&["queue", "check"]).await.expect_code(1);
+    let expected = [
+        "host-0 is missing",
+        "host-1 is altered: it has 5 bytes instead of 3000",
+        "host-2 is altered: its SHA-256 is another one",
+        "4.part (4 B) was left over",
+        "77-1.part (4 B) was left over",
+        "5 files compared",
+    ];
+    for (line, end) in found.stdout.lines().zip(expected) {
+        assert!(line.ends_with(end), "{line}");
+    }
+    assert_eq!(found.stdout.lines().count(), expected.len(), "{}", found.stdout);
+    assert!(
+        found.stderr.contains("5 problems are there; `longhaul queue check --repair`"),
+        "{}",
+        found.stderr
+    );
+    let fast = said_failing(&stage, &["queue", "check", "--fast"]).await;
+    assert_eq!(fast["findings"].as_array().unwrap().len(), 4, "a digest is not looked at: {fast}");
+    assert_eq!(stage.counts().await.done, 5, "nothing was changed");
+
+    let mended = stage.run(&["queue", "check", "--repair"]).await.expect_code(0);
+    assert!(mended.stdout.contains("host-0 is missing; mended: job 1 is queued again"), "{}", mended.stdout);
+    assert!(mended.stdout.contains("77-1.part (4 B) was left over; mended: removed"), "{}", mended.stdout);
+    assert!(parts.join("5.part").exists() && !parts.join("4.part").exists());
+    drop(held);
+    std::fs::remove_file(parts.join("5.part")).unwrap();
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
+    let clean = stage.run(&["queue", "check"]).await.expect_code(0);
+    assert!(clean.stdout.ends_with("5 files compared\n"), "{}", clean.stdout);
+    assert_eq!(stage.origin.counts("host").requests, 8, "three were fetched again");
+
+    // A run that is killed leaves its lease behind.
+    stage.origin.set_behaviour("host", Behaviour::answering(Answer::after_ms(600_000)));
+    let _ = stage.run(&["queue", "requeue", "host-3"]).await.expect_code(0);
+    let program = stage.start_run(&["--drain"]);
+    stage.origin.wait_for("host", |counts| counts.in_flight == 1).await;
+    program.kill().await;
+    let died = said(&stage, &["queue", "explain", "host-3"]).await;
+    assert_eq!(died["cause"], "worker_died", "{died}");
+    let found = said_failing(&stage, &["queue", "check"]).await;
+    let problem = found["findings"][0]["problem"].as_str().unwrap();
+    assert!(problem.starts_with("leases: 1 job is held by worker process "), "{found}");
+    let mended = said(&stage, &["queue", "check", "--repair"]).await;
+    assert_eq!(mended["findings"][0]["how"], "given back, each charged a loss", "{mended}");
+    let job = said(&stage, &["queue", "show", "host-3"]).await;
+    assert_eq!((&job["state"], &job["losses"]), (&"queued".into(), &1.into()));
+    assert_eq!(said(&stage, &["queue", "workers"]).await, Value::Array(Vec::new()));
+}
+
+async fn said_failing(stage: &Stage, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--format", "json"]].concat();
+    let finished = stage.run(&arguments).await.expect_code(1);
+    serde_json::from_str(&finished.stdout).unwrap()
+}
