@@ -5,12 +5,14 @@ mod human;
 mod logging;
 mod repeats;
 mod time;
+mod wrap;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 
+use grid::width_of;
 pub(crate) use grid::{Column, Grid, data_width};
 pub(crate) use human::{bytes, count, duration, number_of, pause, rate};
 pub(crate) use logging::Logging;
@@ -55,23 +57,23 @@ impl Console {
     /// Something that is good to know; not said if quiet.
     pub(crate) fn note(&self, line: &str) {
         if !self.quiet {
-            self.line(&printable(line));
+            self.plain(line);
         }
     }
 
     /// Something to look after.
     pub(crate) fn warn(&self, line: &str) {
-        self.line(&format!("{} {}", self.paint("33;1", "warning:"), printable(line)));
+        self.marked("33;1", "warning:", line);
     }
 
     /// Something that went wrong.
     pub(crate) fn error(&self, line: &str) {
-        self.line(&format!("{} {}", self.paint("31;1", "error:"), printable(line)));
+        self.marked("31;1", "error:", line);
     }
 
     /// A line as it is, said even if quiet.
     pub(crate) fn plain(&self, line: &str) {
-        self.line(&printable(line));
+        self.line(&wrap::wrapped(&printable(line), self.width()));
     }
 
     /// From now on lines are written above this bar.
@@ -84,6 +86,15 @@ impl Console {
         if let Some(bar) = self.lock().take() {
             bar.finish_and_clear();
         }
+    }
+
+    fn marked(&self, code: &str, mark: &str, line: &str) {
+        let line = wrap::wrapped(&format!("{mark} {}", printable(line)), self.width());
+        self.line(&line.replacen(mark, &self.paint(code, mark), 1));
+    }
+
+    fn width(&self) -> Option<usize> {
+        self.terminal.then(|| width_of(io::stderr())).flatten()
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -109,6 +120,11 @@ impl Console {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes sentences for people to stdout, as wide as its terminal.
+pub(crate) fn print_text(text: &str) -> io::Result<()> {
+    print_data(&wrap::wrapped(text, data_width()))
 }
 
 /// Writes data to stdout. A reader that has seen enough (`head`) is no error.

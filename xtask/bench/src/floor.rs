@@ -2,8 +2,9 @@
 //! rusqlite on one thread. It keeps no fence, no fairness, no cap and no count.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rusqlite::{Connection, params};
 
 use crate::shape::{self, Shape};
@@ -48,8 +49,15 @@ impl Floor {
 
     /// Copies the write-ahead log back, so that the file alone is the whole database.
     pub(crate) fn copy_log_back(&self) -> Result<()> {
-        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+        // Somebody who has just let go of the file may still be copying.
+        for _ in 0..100 {
+            let is_busy: i64 = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            if is_busy == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the log is in use and cannot be copied back")
     }
 
     /// All rows in one transaction.

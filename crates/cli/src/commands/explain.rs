@@ -15,7 +15,7 @@ use super::jobs::{find, say_missing};
 use crate::args::{ExplainArgs, Format, Global};
 use crate::exit::Exit;
 use crate::limits;
-use crate::output::{Console, duration, number_of, pause, print_data, rfc3339, table, wall};
+use crate::output::{Console, duration, number_of, pause, print_data, print_text, rfc3339, table, wall};
 use crate::store::Store;
 use crate::summary::advice;
 
@@ -45,10 +45,10 @@ pub(crate) async fn explain(
     };
     let told = Told::new(&job, explanation, &rules, &store.admin.workers().await?);
     let now = wall(clock.as_ref());
-    print_data(&match args.output.format {
-        Format::Json | Format::Jsonl => serde_json::to_string(&Shape::new(&job, &told, now))?,
-        Format::Table => table(&rows(&job, &told, now)),
-    })?;
+    match args.output.format {
+        Format::Json | Format::Jsonl => print_data(&serde_json::to_string(&Shape::new(&job, &told, now))?)?,
+        Format::Table => print_text(&table(&rows(&job, &told, now)))?,
+    }
     Ok(Exit::Success)
 }
 

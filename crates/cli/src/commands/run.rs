@@ -20,7 +20,7 @@ use crate::args::{Format, Global, RunArgs};
 use crate::exit::Exit;
 use crate::import::{Import, Importer, Input, Making};
 use crate::limits;
-use crate::output::{Console, count, duration, number_of, pause, print_data};
+use crate::output::{Console, count, duration, number_of, pause, print_data, print_text};
 use crate::progress::RunObserver;
 use crate::signals::Signals;
 use crate::store::Store;
@@ -247,10 +247,10 @@ fn spent(budget: Budget, args: &RunArgs) -> String {
 }
 
 fn print_summary(summary: &Summary, format: Format) -> Result<()> {
-    print_data(&match format {
-        Format::Json | Format::Jsonl => serde_json::to_string(summary)?,
-        Format::Table => summary.text(),
-    })?;
+    match format {
+        Format::Json | Format::Jsonl => print_data(&serde_json::to_string(summary)?)?,
+        Format::Table => print_text(&summary.text())?,
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Tables of many rows for people: columns below each other, as wide as the terminal and no wider.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -116,9 +117,12 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
 
 /// How wide the terminal is that data goes to; `None` if it goes elsewhere.
 pub(crate) fn data_width() -> Option<usize> {
-    terminal_size::terminal_size_of(io::stdout())
-        .map(|(width, _)| usize::from(width.0))
-        .filter(|width| *width > 0)
+    width_of(io::stdout())
+}
+
+/// How wide a stream's terminal is; `None` if it has none.
+pub(super) fn width_of(stream: impl AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0)
 }
 
 #[cfg(test)]

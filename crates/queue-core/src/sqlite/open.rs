@@ -149,8 +149,10 @@ impl SqliteQueue {
             tx.commit().await.map_err(failed)?;
             (id, Arc::new(anchor))
         };
-        // A writer that copies the log back by itself would do so on the path of a reply.
-        sqlx::query("PRAGMA wal_autocheckpoint = 0").execute(&mut conn).await.map_err(failed)?;
+        // A writer that copies the log back by itself would do so on the path of a reply. Its 8 MiB of pages hold the
+        // indexes of some hundred thousand waiting jobs, whichever lanes have their turn.
+        let settings = "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192";
+        sqlx::query(settings).execute(&mut conn).await.map_err(failed)?;
         let checkpointer = connect.connect().await.map_err(|error| cannot_open(path, error))?;
         let reading = connect.clone().read_only(true);
         let foreign = Foreign::new(reading.connect().await.map_err(|error| cannot_open(path, error))?);
