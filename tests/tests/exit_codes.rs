@@ -59,6 +59,10 @@ async fn each_way_to_end_has_its_code() {
         (5, Jobs(&["good", "good"]), format!("{drain} --max-jobs 1")),
         (5, Jobs(&["gone", "gone"]), format!("{drain} --max-errors 1 --workers 1")),
         (5, Jobs(&["gone", "good"]), format!("{drain} --max-jobs 1 --import bad.jsonl")),
+        (5, Jobs(&["good"]), "queue run --max-jobs 1".to_owned()),
+        // A budget that the last job uses up has ended nothing.
+        (0, Jobs(&["good", "good"]), format!("{drain} --max-jobs 2")),
+        (3, Jobs(&["gone"]), format!("{drain} --max-errors 1")),
         // 6: work remains; wins over errors and rejected lines.
         (6, Jobs(&["good", "closed"]), drain.to_owned()),
         (6, Jobs(&["gone", "closed"]), drain.to_owned()),

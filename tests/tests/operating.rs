@@ -100,6 +100,14 @@ async fn a_drain_of_a_paused_queue_ends_with_6_and_says_so() {
         drained.stdout
     );
     assert_eq!((stage.origin.counts("a").requests, stage.origin.counts("b").requests), (0, 3));
+
+    // A pause that ends within the horizon is an operator's all the same.
+    let _ = stage.run(&["queue", "pause", "--lane", &lane, "--for", "30m"]).await.expect_code(0);
+    let drained = stage.start_run(&["--drain"]).finish().await.expect_code(6);
+    let told = ["in 30m, ", "in 29m "]
+        .iter()
+        .any(|time| drained.stdout.contains(&format!("left: 3 queued; the first can start {time}")));
+    assert!(told && drained.stdout.contains("(1 host is paused"), "{}", drained.stdout);
     let _ = stage.run(&["queue", "resume", "--lane", &lane]).await.expect_code(0);
     let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
     assert_eq!(stage.origin.counts("a").requests, 3);

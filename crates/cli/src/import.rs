@@ -43,7 +43,7 @@ const NEWS_EVERY: Duration = Duration::from_secs(5);
 
 /// So many batches are on their way into the queue at a time: those that wait share a commit, and where a file goes
 /// round many hosts each commit writes a page for almost every one of them.
-const ON_THE_WAY: usize = 16;
+const ON_THE_WAY: usize = 24;
 
 /// What is imported and how.
 #[derive(Debug)]

@@ -373,6 +373,7 @@ cases! {
         a_paused_lane_stops_and_others_go_on,
         a_lane_pause_with_an_end_ends_by_itself,
         a_shorter_pause_replaces_a_longer_one,
+        what_a_pause_holds_back_is_not_among_what_opens_next,
         a_pause_leaves_held_jobs_alone_and_gives_no_next,
         a_lane_may_be_paused_before_it_is_known,
         a_pause_does_not_shorten_a_cool_down,

@@ -83,6 +83,9 @@ pub struct QueueStats {
     /// How long until something could be leased if nothing else happens: zero is now, `None` is never (nothing
     /// queued, or all of it waits for an event such as a slot or a resume).
     pub next_open: Option<Duration>,
+    /// The same without what a pause holds back, of the whole queue or of a lane, also one with an end: whoever waits
+    /// for no paused work waits so long.
+    pub next_unpaused: Option<Duration>,
     /// Live worker processes.
     pub workers: u64,
 }

@@ -216,6 +216,7 @@ mod tests {
             ended_lately: 612,
             lanes_paused: 1,
             next_open: Some(Duration::ZERO),
+            next_unpaused: Some(Duration::ZERO),
             workers: 2,
         }
     }

@@ -1,13 +1,15 @@
 //! How a run ends: why, how long its jobs may go on, and what is done last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use longhaul_events::Event;
-use longhaul_queue_core::QueueError;
+use longhaul_queue_core::{QueueError, QueueStats};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, Drain};
+use crate::recovery::recover;
 use crate::{Budget, OrchestratorError, RunEnd, RunSummary};
 
 /// Once no job is at work any more, the queue gets so long to record what is left.
@@ -39,6 +41,11 @@ pub(super) struct Ending {
 impl Phase {
     pub(super) fn is_running(&self) -> bool {
         matches!(self, Phase::Running)
+    }
+
+    /// Whether a budget ends the run.
+    fn is_spent(&self) -> bool {
+        matches!(self, Phase::Ending(Ending { why: RunEnd::Budget(_), .. }))
     }
 }
 
@@ -152,6 +159,17 @@ impl Dispatcher {
         if shared.within(PUBLISH_PATIENCE, last).await.is_none() {
             self.publishing.abort_all();
         }
+        if self.config.drain
+            && self.phase.is_spent()
+            && shared
+                .within(STORE_PATIENCE, shared.queue.stats())
+                .await
+                .and_then(Result::ok)
+                .is_some_and(|stats| is_drained(&stats))
+        {
+            // As at the end of every drain: jobs that the store ended by itself have no other publisher.
+            let _ = shared.within(PUBLISH_PATIENCE, recover(Arc::clone(&shared), self.store)).await;
+        }
         // Beats go on until here, so that nobody takes over what was still being settled.
         end_of_beats.cancel();
         while beats.join_next().await.is_some() {}
@@ -166,6 +184,12 @@ impl Dispatcher {
         }
         let stats = shared.within(STORE_PATIENCE, shared.queue.stats()).await.and_then(Result::ok);
         let ended = match self.phase {
+            // A budget that was used up by the last job of all has kept nothing from being done.
+            Phase::Ending(Ending { why: RunEnd::Budget(_), .. })
+                if self.config.drain && stats.as_ref().is_some_and(is_drained) =>
+            {
+                RunEnd::Drained
+            }
             Phase::Ending(ending) => ending.why,
             Phase::Running => RunEnd::Stopped,
         };
@@ -182,6 +206,10 @@ impl Dispatcher {
             next_open: stats.and_then(|stats| stats.next_open),
         }
     }
+}
+
+fn is_drained(stats: &QueueStats) -> bool {
+    stats.counts.queued + stats.counts.in_progress == 0
 }
 
 impl Ending {

@@ -182,9 +182,9 @@ impl Dispatcher {
     /// The counts decide whether a drain is over.
     fn counted(&mut self, stats: &QueueStats) {
         let now = self.shared.now();
-        let far = stats.next_open.is_none_or(|after| after > self.config.drain_horizon);
-        // Paused work is not waited for: it is an operator who decides when it goes on.
-        if stats.counts.in_progress == 0 && (far || stats.paused.is_some()) {
+        // Paused work is not waited for, also if the pause has an end: it is an operator who decides when it goes on.
+        let far = stats.next_unpaused.is_none_or(|after| after > self.config.drain_horizon);
+        if stats.counts.in_progress == 0 && far {
             self.drain = Drain::Recovering;
             // Once more: jobs that the store ended by itself have no other publisher.
             self.recovery.spawn(recover(Arc::clone(&self.shared), self.store.clone()));

@@ -52,6 +52,32 @@ async fn fewer_jobs_than_max_jobs_are_a_drain() {
     assert_eq!(summary.terminal, 6);
 }
 
+/// A budget ends a run only if it kept something from being done.
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_the_last_job_uses_up_is_a_drain() {
+    let errs =
+        || Bench::new(|_job, _context| Box::pin(async { failed(FailureClass::Permanent, Reason::Gone) }));
+    for (budgets, left) in [
+        (Budgets { max_jobs: Some(7), ..Budgets::default() }, 0),
+        (Budgets { max_errors: Some(7), ..Budgets::default() }, 0),
+        (Budgets { max_jobs: Some(6), ..Budgets::default() }, 1),
+    ] {
+        let mut bench = errs();
+        bench.config.budgets = budgets.clone();
+        bench.enqueue("", 7).await;
+        let summary = bench.run().await;
+        assert_eq!(matches!(summary.ended, RunEnd::Drained), left == 0, "{budgets:?}");
+        assert_eq!((summary.terminal, summary.left.unwrap().queued), (7 - left, left));
+        bench.assert_tidy().await;
+    }
+    // Whoever does not drain asked for the budget and for nothing else.
+    let mut bench = errs();
+    bench.config.drain = false;
+    bench.config.budgets = Budgets { max_jobs: Some(7), ..Budgets::default() };
+    bench.enqueue("", 7).await;
+    assert_eq!(ended_by(&bench.run().await), Some(Budget::Jobs));
+}
+
 #[tokio::test(start_paused = true)]
 async fn received_bytes_stop_leasing_and_what_is_in_flight_finishes() {
     let mut bench = Bench::new(|job, context| {

@@ -104,6 +104,14 @@ async fn paused_work_is_not_waited_for() {
     bench.queue.pause(Some(&lane("a.example")), None, "maintenance").await.unwrap();
     let summary = bench.run().await;
     assert_eq!((summary.count("done"), summary.left.unwrap().queued), (1, 1));
+    // Nor is it if the pause ends within the horizon; what is delayed elsewhere is.
+    let minutes = Duration::from_mins;
+    bench.enqueue_one(delayed("soon", minutes(5))).await;
+    bench.queue.pause(Some(&lane("a.example")), Some(minutes(10)), "maintenance").await.unwrap();
+    let summary = bench.run().await;
+    assert!(matches!(summary.ended, RunEnd::Drained));
+    assert_eq!((summary.count("done"), summary.elapsed), (1, minutes(5)));
+    assert_eq!((summary.left.unwrap().queued, summary.next_open), (1, Some(minutes(5))));
     bench.queue.resume(Some(&lane("a.example"))).await.unwrap();
     bench.queue.pause(None, Some(Duration::from_mins(10)), "maintenance").await.unwrap();
     let summary = bench.run().await;

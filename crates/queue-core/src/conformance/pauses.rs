@@ -71,6 +71,34 @@ pub(super) async fn a_lane_pause_with_an_end_ends_by_itself(store: &TestStore) {
     assert_eq!(store.lease(&worker, 1).await.len(), 1);
 }
 
+/// A pause is an operator's, so what it holds back counts for nobody who waits for the queue to become empty, whether its
+/// turn was visited before or after.
+pub(super) async fn what_a_pause_holds_back_is_not_among_what_opens_next(store: &TestStore) {
+    let worker = store.join("w").await;
+    let unpaused = async || store.queue().stats().await.unwrap().next_unpaused;
+    assert_eq!(unpaused().await, None, "nothing is queued");
+    store.enqueue_many(HOST, 1).await;
+    assert_eq!(unpaused().await, Some(Duration::ZERO));
+    let minute = Duration::from_mins(1);
+    for length in [None, Some(minute)] {
+        store.queue().pause(Some(&lane(HOST)), length, "x").await.unwrap();
+        assert_eq!(unpaused().await, None, "{length:?}, not visited yet");
+        assert!(store.lease(&worker, 1).await.is_empty());
+        assert_eq!(unpaused().await, None, "{length:?}");
+    }
+    assert_wait(store.queue().stats().await.unwrap().next_open, minute);
+    // Another lane counts, by its cool-down, whatever is paused beside it.
+    store.enqueue_many("b.example", 1).await;
+    assert_eq!(unpaused().await, Some(Duration::ZERO));
+    store.queue().close(&lane("b.example"), minute * 3, "x").await.unwrap();
+    assert!(store.lease(&worker, 1).await.is_empty());
+    assert_wait(unpaused().await, minute * 3);
+    store.queue().pause(None, Some(minute * 2), "x").await.unwrap();
+    assert_eq!(unpaused().await, None, "all is paused");
+    store.advance_secs(120);
+    assert_eq!(unpaused().await, Some(Duration::ZERO), "both pauses are over");
+}
+
 /// The turn was put off by the longer one.
 pub(super) async fn a_shorter_pause_replaces_a_longer_one(store: &TestStore) {
     let worker = store.join("w").await;

@@ -86,6 +86,14 @@ impl Model {
             |lane: &&super::lanes::LaneState| lane.pause.as_ref().is_some_and(|pause| pause.until > self.now);
         let opens = self.turns.iter().map(|(lane, _, open_at)| open_at.max(self.lane(lane).closed_until()));
         let opens = opens.min().map(|at| at.max(self.paused_until().unwrap_or(at)));
+        let is_held_back = self.pause.as_ref().is_some_and(|pause| pause.until > self.now);
+        let unpaused = self
+            .turns
+            .iter()
+            .map(|(lane, _, open_at)| (self.lane(lane), open_at))
+            .filter(|(lane, _)| !is_held_back && !is_paused(&lane))
+            .map(|(lane, open_at)| open_at.max(lane.not_before))
+            .min();
         let since =
             self.now.0.saturating_sub(i64::try_from(QueueStats::LATELY.as_millis()).unwrap_or(i64::MAX));
         let ended_lately = |job: &&Job| {
@@ -112,6 +120,7 @@ impl Model {
                 .map(|pause| pause.reason.clone()),
             lanes_paused: self.lanes.values().filter(is_paused).count() as u64,
             next_open: opens.filter(|at| *at != Timestamp::NEVER).map(|at| at.after(self.now)),
+            next_unpaused: unpaused.filter(|at| *at != Timestamp::NEVER).map(|at| at.after(self.now)),
             workers: self.workers.values().filter(|worker| worker.expires_at > self.now).count() as u64,
         }
     }

@@ -2,63 +2,59 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
 use sqlx::Row as _;
 
 use super::lanes;
 use super::open::failed;
-use super::rows::unwritable;
+use super::rows::{list, unwritable};
 use super::tx::Tx;
 use crate::{ArtifactId, Enqueued, JobId, JobState, NewJob, Result};
 
-#[derive(Serialize)]
-struct NewRow<'j> {
-    artifact_id: &'j str,
-    payload: &'j str,
-    resolver_hint: Option<&'j str>,
-    lane: &'j str,
-    role: &'static str,
-    priority: u8,
-    max_attempts: Option<u32>,
-    available_at: i64,
-}
+/// A new job: artifact, payload, resolver hint, lane, role, priority, most attempts, and when it is available.
+type NewRow<'j> = (&'j str, &'j str, Option<&'j str>, &'j str, &'static str, u8, Option<u32>, i64);
 
+/// Rows are numbered one after the other, and none is ever deleted: the new ones are the last. They are answered as one
+/// text, since each row that is handed over by itself can wake two threads.
 const ENQUEUE: &str = "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
                            available_at, created_at, updated_at)
-         SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
-                value ->> 'role', value ->> 'priority', value ->> 'priority', 'queued', value ->> 'max_attempts',
-                value ->> 'available_at', ?2, ?2
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 5, 'queued',
+                value ->> 6, value ->> 7, ?2, ?2
          FROM json_each(?1) WHERE true
-         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id";
+         ON CONFLICT (artifact_id) DO NOTHING;
+     SELECT json_group_array(json_array(artifact_id, id)) FROM jobs
+     WHERE changes() > 0 AND id > last_insert_rowid() - changes()";
+
+fn new_row(job: &NewJob, available_at: i64) -> NewRow<'_> {
+    let NewJob { artifact_id, payload, resolver_hint, place, priority, max_attempts, .. } = job;
+    let (hint, role) = (resolver_hint.as_deref(), place.role.as_str());
+    (
+        artifact_id.as_str(),
+        payload,
+        hint,
+        place.lane.as_str(),
+        role,
+        priority.get(),
+        *max_attempts,
+        available_at,
+    )
+}
 
 /// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
 pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
-    let available_at = |job: &NewJob| tx.now.plus(job.delay).0;
-    let rows: Vec<NewRow<'_>> = jobs
-        .iter()
-        .map(|job| NewRow {
-            artifact_id: job.artifact_id.as_str(),
-            payload: &job.payload,
-            resolver_hint: job.resolver_hint.as_deref(),
-            lane: job.place.lane.as_str(),
-            role: job.place.role.as_str(),
-            priority: job.priority.get(),
-            max_attempts: job.max_attempts,
-            available_at: available_at(job),
-        })
-        .collect();
-    let inserted = sqlx::query(ENQUEUE)
+    let now = tx.now;
+    let available_at = |job: &NewJob| now.plus(job.delay).0;
+    let rows: Vec<NewRow<'_>> = jobs.iter().map(|job| new_row(job, available_at(job))).collect();
+    let row = sqlx::query(ENQUEUE)
         .bind(serde_json::to_string(&rows).map_err(unwritable)?)
         .bind(tx.now.0)
-        .fetch_all(&mut *tx.conn)
+        .fetch_one(&mut *tx.conn)
         .await
         .map_err(failed)?;
-    let new: HashMap<String, JobId> = inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
+    let new: HashMap<String, JobId> = list::<(String, JobId)>(row.get(0))?.into_iter().collect();
     tx.count(None, JobState::Queued, new.len() as u64);
     let answers = answers(tx, jobs.iter().map(|job| &job.artifact_id), new).await?;
-    let openings =
-        jobs.iter().zip(&rows).zip(&answers).filter(|(_, answer)| matches!(answer, Enqueued::New(_)));
-    let openings = openings.map(|((job, row), _)| Opening::of(job, row.available_at));
+    let new = jobs.iter().zip(&answers).filter(|(_, answer)| matches!(answer, Enqueued::New(_)));
+    let openings = new.map(|(job, _)| Opening::of(job, available_at(job)));
     open_turns(tx, openings).await?;
     Ok(answers)
 }

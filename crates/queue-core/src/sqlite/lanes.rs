@@ -22,7 +22,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 const REOPENED: i64 = 64;
 
 /// A lane's row. The default is a lane that nothing is remembered of.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct LaneState {
     pub(super) lane: String,
     pub(super) not_before: i64,
@@ -36,14 +37,31 @@ pub(super) struct LaneState {
     pub(super) pause_reason: Option<String>,
 }
 
+impl Default for LaneState {
+    fn default() -> Self {
+        Self {
+            lane: String::new(),
+            not_before: 0,
+            cause: None,
+            reopening: None,
+            failures: 0,
+            served_at: 0,
+            penalty: None,
+            pace: "{}".to_owned(),
+            paused_until: 0,
+            pause_reason: None,
+        }
+    }
+}
+
 /// A [`LaneState`] as a JSON list, of the lane that the expression names and a left join that may find no row for it.
 macro_rules! lane_state {
     ($lane:literal) => {
         concat!(
-            "json_array(",
+            "CASE WHEN l.lane IS NULL THEN json_array(",
             $lane,
-            ", coalesce(l.not_before, 0), l.cause, l.reopening, coalesce(l.failures, 0), coalesce(l.served_at, 0), \
-             l.penalty, coalesce(l.pace, '{}'), coalesce(l.paused_until, 0), l.pause_reason)"
+            ") ELSE json_array(l.lane, l.not_before, l.cause, l.reopening, l.failures, l.served_at, l.penalty, l.pace, \
+             l.paused_until, l.pause_reason) END"
         )
     };
 }

@@ -41,7 +41,10 @@ const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE stat
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
                      AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
                 (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('done', 'skipped', 'error') AND finished_at > ?3
-                     AND published = 1 AND slim = 0 LIMIT ?4))";
+                     AND published = 1 AND slim = 0 LIMIT ?4)),
+                (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value AND NOT EXISTS
+                         (SELECT 1 FROM lanes WHERE lane = turns.lane AND paused_until > ?1) ORDER BY open_at LIMIT 1)
+                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))";
 
 pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     inner.is_at_home()?;
@@ -58,6 +61,7 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     let alive: Vec<WorkerId> = serde_json::from_str(row.get(6)).map_err(corrupt("the worker processes"))?;
     let dead = inner.locks.dead_workers();
     let opens = time(7).map(|at| at.max(tally.paused_until)).filter(|at| *at != Timestamp::NEVER);
+    let unpaused = time(9).filter(|at| *at != Timestamp::NEVER && tally.paused_until <= now);
     Ok(QueueStats {
         counts: tally.counts,
         ready: count(0),
@@ -72,6 +76,7 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
         paused: (tally.paused_until > now).then(|| tally.pause_reason.unwrap_or_default()),
         lanes_paused: count(5),
         next_open: opens.map(|at| at.after(now)),
+        next_unpaused: unpaused.map(|at| at.after(now)),
         workers: alive.iter().filter(|id| !dead.contains(id)).count() as u64,
     })
 }

@@ -23,18 +23,18 @@ use crate::{Epoch, ErrorKind, QueueError, Result};
 /// At most so many calls in one transaction.
 const GROUP_MAX: usize = 64;
 /// A transaction takes no further call after so long,
-const GROUP_TIME: Duration = Duration::from_millis(250);
+const GROUP_TIME: Duration = Duration::from_millis(400);
 /// or, if another process waits for its turn, after so long.
 const GROUP_TIME_OF_TURN: Duration = Duration::from_millis(5);
 /// Calls that may wait for the writer before callers are held back.
 const WAITING_MAX: usize = 1024;
 /// After so many written rows the log is copied back into the database.
-const CHECKPOINT_WEIGHT: usize = 4_000;
+const CHECKPOINT_WEIGHT: usize = 10_000;
 /// A log of so many bytes is emptied by the writer itself, between two groups: copying beside a writer that never
 /// rests never reaches the log's end, and the file would grow without bound.
-const LOG_MAX_BYTES: u64 = 24 << 20;
+const LOG_MAX_BYTES: u64 = 40 << 20;
 /// How much longer a log that could not be emptied gets before it is tried again.
-const LOG_STEP_BYTES: u64 = 6 << 20;
+const LOG_STEP_BYTES: u64 = 10 << 20;
 /// How long emptying waits for readers. Ours are shorter; a backup may read for hours, and meanwhile nobody could write.
 const READERS_PATIENCE: Duration = Duration::from_millis(250);
 

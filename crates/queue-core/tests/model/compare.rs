@@ -76,8 +76,14 @@ impl World<'_> {
         // Who has no OS lock is dead, which the model cannot see.
         let alive = self.living().await.iter().filter(|row| self.locked.contains(&row.id)).count() as u64;
         // How much too early it may be is not said; a lane that nobody touches bounds it.
-        let expected = QueueStats { workers: alive, next_open: sql.next_open, ..mem };
+        let expected =
+            QueueStats { workers: alive, next_open: sql.next_open, next_unpaused: sql.next_unpaused, ..mem };
         assert_eq!(sql, expected, "stats: SQLite's, the model's");
+        if sql.paused.is_some() {
+            assert_eq!(sql.next_unpaused, None, "all is paused");
+        } else if sql.lanes_paused == 0 {
+            assert_eq!(sql.next_unpaused, sql.next_open, "nothing is paused");
+        }
         if let Some(latest) = self.certain_opening().await {
             assert!(sql.next_open.is_some_and(|at| at <= latest), "{:?} is after {latest:?}", sql.next_open);
         }
