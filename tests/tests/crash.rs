@@ -73,6 +73,7 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
         pid: 1,
         version: "test".into(),
         store: Some(StoreId(files)),
+        limits: None,
     };
     queue.join(&worker, Duration::from_mins(1)).await.unwrap();
     let request = LeaseRequest {

@@ -72,6 +72,7 @@ async fn lease(queue: &SqliteQueue, max: usize) -> Vec<LeasedJob> {
         pid: 4711,
         version: "0".into(),
         store: None,
+        limits: None,
     };
     queue.join(&worker, Duration::from_mins(2)).await.unwrap();
     let request = LeaseRequest {

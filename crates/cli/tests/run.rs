@@ -4,12 +4,13 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use longhaul_origin::{Answer, Behaviour, HostConfig, Origin, OriginConfig, RetryAfter, Shape};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 
 /// The program in a folder of its own, allowed to ask the hosts of this machine as fast as they answer.
 fn longhaul(folder: &Path, args: &[&str]) -> Command {
@@ -169,6 +170,105 @@ async fn stuck_run(folder: &Path, origin: &Origin, grace: &str) -> tokio::proces
 async fn signal(child: &tokio::process::Child, name: &str) {
     let id = child.id().unwrap().to_string();
     assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
+}
+
+/// A run that has joined the queue and waits for work, and what it says from then on.
+async fn waiting_run(folder: &Path, flags: &[&str], runs: usize) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let mut child = longhaul(folder, &[&["queue", "run"], flags].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines();
+    for _ in 0..3_000 {
+        let rows = run(folder, &["queue", "workers", "--format", "json"]).await.stdout;
+        // Until it has made the queue there is none.
+        let rows: Vec<Value> = serde_json::from_slice(&rows).unwrap_or_default();
+        if rows.len() == runs {
+            return (child, said);
+        }
+    }
+    panic!("the run does not join");
+}
+
+/// The lines up to the next one with this in it.
+async fn until(said: &mut Lines<BufReader<ChildStderr>>, text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(|line: &String| line.contains(text)) {
+        let next = tokio::time::timeout(Duration::from_mins(1), said.next_line()).await;
+        lines.push(next.unwrap().unwrap().unwrap_or_else(|| panic!("{text} is not in {lines:?}")));
+        assert!(lines.len() < 20, "{text} is not in {lines:?}");
+    }
+    lines
+}
+
+async fn next_with(said: &mut Lines<BufReader<ChildStderr>>, text: &str) -> String {
+    until(said, text).await.pop().unwrap()
+}
+
+/// What it says until its end, after a signal.
+async fn rest(child: &mut Child, mut said: Lines<BufReader<ChildStderr>>) -> String {
+    signal(child, "-INT").await;
+    let mut rest = String::new();
+    while let Some(line) = said.next_line().await.unwrap() {
+        rest.extend([line.as_str(), "\n"]);
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(130), "{rest}");
+    rest
+}
+
+const OTHERS: &str = "other limits than this run";
+
+/// Each names the other, once: the second when it starts, the first when it sees the second.
+#[tokio::test]
+async fn runs_with_other_limits_say_so() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    let (mut one, mut said_one) = waiting_run(folder, &["--max-per-host", "1"], 1).await;
+    let flags = ["--max-per-host", "4", "--header", "a.example=x-key:sesame", "--log-format", "json"];
+    let (mut two, mut said_two) = waiting_run(folder, &flags, 2).await;
+    let event: Value = serde_json::from_str(&next_with(&mut said_two, "other limits").await).unwrap();
+    let differs = "cap of any host: 1 there, 4 here";
+    assert_eq!((&event["level"], &event["fields"]["differs"]), (&json!("WARN"), &json!(differs)));
+    assert_eq!(event["fields"]["pid"], one.id().unwrap());
+    let by_two = next_with(&mut said_two, OTHERS).await;
+    assert!(by_two.starts_with(&format!("warning: process {} on ", one.id().unwrap())), "{by_two}");
+    assert!(by_two.contains(&format!(" has {OTHERS}: {differs}. Each keeps its own, ")), "{by_two}");
+    let by_one = next_with(&mut said_one, OTHERS).await;
+    assert!(by_one.starts_with(&format!("warning: process {} on ", two.id().unwrap())), "{by_one}");
+    assert!(by_one.contains(": cap of any host: 4 there, 1 here. "), "{by_one}");
+
+    let table = text(&run(folder, &["queue", "workers"]).await.stdout);
+    assert!(table.contains("LIMITS THAT DIFFER") && table.contains("cap of any host: 1\n"), "{table}");
+    let rows = text(&run(folder, &["queue", "workers", "--format", "json"]).await.stdout);
+    let first: Value = serde_json::from_str(&rows).unwrap();
+    assert!(first[0]["limits"].as_str().unwrap().starts_with("* cap=1 pace=off; api.crossref.org cap=1 "));
+    assert!(!rows.contains("sesame") && !rows.contains(folder.to_str().unwrap()), "{rows}");
+
+    // The line that each writes every few seconds comes after a look: the second of them after a further one.
+    let mut more = until(&mut said_one, " ended, ").await;
+    more.extend(until(&mut said_one, " ended, ").await);
+    for (child, said) in [(&mut one, said_one), (&mut two, said_two)] {
+        more.push(rest(child, said).await);
+    }
+    assert!(!more.concat().contains(OTHERS), "it is said once: {more:?}");
+}
+
+#[tokio::test]
+async fn runs_with_the_same_limits_say_nothing_of_them() {
+    let folder = TempDir::new().unwrap();
+    let flags = ["--max-per-host", "4", "--rate", "a.example=1/s"];
+    let (mut one, said_one) = waiting_run(folder.path(), &flags, 1).await;
+    let (mut two, mut said_two) = waiting_run(folder.path(), &flags, 2).await;
+    // The line that each writes every few seconds comes after a look; between two of the second's the first looks too.
+    let mut all = until(&mut said_two, " ended, ").await;
+    let table = text(&run(folder.path(), &["queue", "workers"]).await.stdout);
+    assert!(table.contains("STARTED\n"), "{table}");
+    all.extend(until(&mut said_two, " ended, ").await);
+    for (child, said) in [(&mut one, said_one), (&mut two, said_two)] {
+        all.push(rest(child, said).await);
+    }
+    assert!(!all.concat().contains(OTHERS), "{all:?}");
 }
 
 #[tokio::test]

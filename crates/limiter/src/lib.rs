@@ -15,12 +15,14 @@ mod lane;
 mod pace;
 mod penalty;
 mod rules;
+mod stated;
 
 pub use clock::{Clock, ManualClock};
 pub use lane::{Keying, Lane, LaneError, Role, host_key};
 pub use pace::{Pace, PaceState, RateError, Scope, Window};
 pub use penalty::PenaltyBox;
 pub use rules::{LaneLimits, LaneRules, Paces};
+pub use stated::{LimitDifference, StatedLimits};
 
 #[cfg(feature = "rt")]
 mod bucket;

@@ -1,15 +1,16 @@
 //! Who this process is to the queue.
 
-use longhaul_queue_core::{StoreId, WorkerId, WorkerInfo};
+use longhaul_queue_core::{LaneRules, StatedLimits, StoreId, WorkerId, WorkerInfo};
 
-/// A process with a fresh random id, whose files belong to `store`.
-pub(crate) fn this_process(store: Option<StoreId>) -> WorkerInfo {
+/// A process with a fresh random id, whose files belong to `store` and whose requests carry `rules`.
+pub(crate) fn this_process(store: Option<StoreId>, rules: &LaneRules) -> WorkerInfo {
     WorkerInfo {
         id: WorkerId::random(),
         host: host_name(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store,
+        limits: Some(StatedLimits::from(rules)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use longhaul_events::Observer;
 use longhaul_limiter::Clock;
 use longhaul_pipeline::Pipeline;
-use longhaul_queue_core::{QueueAdmin, StoreId, WorkQueue};
+use longhaul_queue_core::{QueueAdmin, StoreId, WorkQueue, WorkerId};
 use longhaul_worker::{LeaseTrust, Worker, WorkerParts};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -84,7 +84,7 @@ impl Orchestrator {
     /// If the configuration cannot be, or the queue cannot be joined; nothing has been started then.
     pub async fn start(config: OrchestratorConfig, parts: Parts) -> Result<RunHandle> {
         config.validate()?;
-        let info = identity::this_process(parts.store.clone());
+        let info = identity::this_process(parts.store.clone(), &config.rules);
         let shared = Arc::new(Shared {
             queue: parts.queue,
             admin: parts.admin,
@@ -115,13 +115,14 @@ impl Orchestrator {
             config.worker(),
             Arc::clone(&shared.trust),
         );
+        let id = info.id.clone();
         let heart =
             Heart { shared: Arc::clone(&shared), info, ttl: config.lease_ttl, every: config.heartbeat };
         let stopper = Stopper { stop: shared.stop.clone(), now: shared.stop_now.clone() };
         let dispatcher = Dispatcher::new(shared, config, worker, parts.store);
         // Not a JoinSet: dropping the handle must let the run release what it holds, not abort it.
         let run = TaskTracker::new().spawn(dispatcher.run(heart));
-        Ok(RunHandle { stopper, run })
+        Ok(RunHandle { stopper, run, worker: id })
     }
 }
 
@@ -149,11 +150,17 @@ impl Stopper {
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the run"]
 pub struct RunHandle {
+    worker: WorkerId,
     stopper: Stopper,
     run: JoinHandle<RunSummary>,
 }
 
 impl RunHandle {
+    /// Who this run is to the queue: its row in `QueueAdmin::workers`.
+    pub fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+
     /// As [`Stopper::stop`].
     pub fn stop(&self) {
         self.stopper.stop();

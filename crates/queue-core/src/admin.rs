@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdoptedJob, ArtifactId, Enqueued, HistoryEntry, JobId, JobRecord, JobState, Lane, LaneRow, LaneRules,
-    LeaseToken, Result, StoreId, Timestamp, WorkerId,
+    LeaseToken, Result, StatedLimits, StoreId, Timestamp, WorkerId,
 };
 
 /// Which jobs an operator means. Empty means all.
@@ -53,6 +53,8 @@ pub struct WorkerRow {
     pub version: String,
     /// Where its files and manifest lines go.
     pub store: Option<StoreId>,
+    /// The caps and paces that it said it has; `None` if it said nothing.
+    pub limits: Option<StatedLimits>,
     /// When it joined.
     pub started_at: Timestamp,
     /// Until when it is taken to be alive.

@@ -270,6 +270,7 @@ cases! {
         leaving_releases_everything_and_charges_nothing,
         leaving_as_a_stranger_is_fine,
         workers_lists_who_has_joined,
+        workers_shows_the_limits_that_each_has_said,
         joining_again_for_a_shorter_time_is_for_that_time,
     }
     losses {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::LaneRules;
+use longhaul_limiter::{LaneRules, StatedLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, LeaseToken, LeasedJob, Place, RequestNumber, StoreId, WorkerId};
@@ -21,6 +21,9 @@ pub struct WorkerInfo {
     pub version: String,
     /// Where its files and manifest lines go; `None` for work without files, of which nothing is to be published.
     pub store: Option<StoreId>,
+    /// Its caps and paces, for others to compare with theirs; `None` for a process that sends no requests. What it is
+    /// granted goes by the rules that its requests carry.
+    pub limits: Option<StatedLimits>,
 }
 
 /// A wish for jobs.

@@ -38,7 +38,7 @@ pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreI
 pub use job::{AdoptedJob, Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
 pub use lane::{LaneClosure, LaneReport, LaneRow};
 pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, WorkerInfo};
-pub use longhaul_limiter::{Keying, Lane, LaneRules, Role};
+pub use longhaul_limiter::{Keying, Lane, LaneRules, Role, StatedLimits};
 pub use memory::MemoryQueue;
 pub use queue::{WorkQueue, WorkQueueExt};
 pub use settle::{Answer, Settled, Settlement, StoredFile, Verdict};

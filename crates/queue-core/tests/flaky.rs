@@ -83,6 +83,7 @@ async fn work_off(queue: &(impl WorkQueue + QueueAdmin)) {
         pid: 1,
         version: "0".into(),
         store: None,
+        limits: None,
     };
     let request = |number| LeaseRequest {
         worker: info.id.clone(),

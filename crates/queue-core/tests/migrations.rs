@@ -9,15 +9,16 @@ use std::time::Duration;
 use longhaul_limiter::ManualClock;
 use longhaul_queue_core::{
     Answer, ArtifactId, ErrorKind, JobPage, JobRecord, LaneRules, LeaseRequest, NewJob, QueueAdmin as _,
-    QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StoreId, Verdict, WorkQueue as _,
-    WorkQueueExt as _, WorkerId, WorkerInfo,
+    QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StatedLimits, StoreId, Verdict,
+    WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 const TTL: Duration = Duration::from_mins(2);
 const VERSION_1: &str = include_str!("fixtures/queue_v1.sql");
+const VERSION_2: &str = include_str!("fixtures/queue_v2.sql");
 /// A queue of each earlier version, the first one first.
-const EARLIER: [&str; 1] = [VERSION_1];
+const EARLIER: [&str; 2] = [VERSION_1, VERSION_2];
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -81,7 +82,14 @@ impl Fixture {
 }
 
 fn worker(id: &str) -> WorkerInfo {
-    WorkerInfo { id: WorkerId::from_text(id), host: "here".into(), pid: 1, version: "0".into(), store: None }
+    WorkerInfo {
+        id: WorkerId::from_text(id),
+        host: "here".into(),
+        pid: 1,
+        version: "0".into(),
+        store: None,
+        limits: None,
+    }
 }
 
 fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
@@ -139,8 +147,23 @@ async fn a_queue_of_version_1_is_migrated_and_goes_on() {
     drop(queue);
     let version: i64 =
         sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut fixture.raw().await).await.unwrap();
-    assert_eq!(version, 2, "and this test knows what came with it");
+    assert_eq!(version, 3, "and this test knows what came with it");
     let _ = fixture.open().await;
+}
+
+/// A process of version 2 said nothing of its limits; the processes of now do.
+#[tokio::test]
+async fn a_queue_of_version_2_is_migrated_and_goes_on() {
+    let fixture = Fixture::of(VERSION_2).await;
+    let queue = fixture.open().await;
+    assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new());
+    let limits = Some(StatedLimits::from(&LaneRules::default()));
+    queue.join(&WorkerInfo { limits: limits.clone(), ..worker("new") }, TTL).await.unwrap();
+    let rows: Vec<_> = queue.workers().await.unwrap().into_iter().map(|row| (row.pid, row.limits)).collect();
+    assert_eq!(rows, [(7, None), (1, limits)]);
+    let given = queue.lease(&request("new", 1, 10)).await.unwrap().jobs;
+    let given: Vec<_> = given.iter().map(|job| (job.artifact_id.as_str(), job.losses)).collect();
+    assert_eq!(given, [("queued", 0), ("held", 1)]);
 }
 
 /// Whatever version it began with, a queue ends up with the tables and indexes that a new one has.
@@ -198,7 +221,7 @@ async fn of_two_that_open_an_earlier_version_one_migrates() {
     assert_eq!(fixture.version().await, 1);
     writer.unlock().unwrap();
     let (one, other) = both.await;
-    assert_eq!(fixture.version().await, 2);
+    assert_eq!(fixture.version().await, 3);
     assert_eq!(one.id(), other.id());
     one.enqueue(&[NewJob::new(id("new"), "{}")]).await.unwrap();
     other.join(&worker("w"), TTL).await.unwrap();
@@ -211,31 +234,30 @@ async fn of_two_that_open_an_earlier_version_one_migrates() {
 #[tokio::test]
 async fn a_newer_version_is_refused_and_not_touched() {
     let fixture = Fixture::of(VERSION_1).await;
-    fixture.run("PRAGMA user_version = 3").await;
+    fixture.run("PRAGMA user_version = 4").await;
     let before = fixture.files();
     assert_eq!(before.len(), 1);
     for _ in 0..2 {
         let refused = fixture.try_open().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::SchemaTooNew, "{refused}");
         assert!(
-            refused.to_string().contains("schema version 3, and this program knows up to 2"),
+            refused.to_string().contains("schema version 4, and this program knows up to 3"),
             "{refused}"
         );
         assert!(fixture.files() == before, "it is neither put into WAL nor given locks");
     }
 }
 
-/// The last step of the migration meets a name that is taken: none of its steps stays.
+/// The last step of the last migration meets a name that is taken: none of the steps stays, of the others neither.
 #[tokio::test]
 async fn a_migration_that_fails_half_way_leaves_the_version_before() {
     let fixture = Fixture::of(VERSION_1).await;
+    fixture.run("ALTER TABLE workers ADD COLUMN limits TEXT").await;
     let before = fixture.schema().await;
-    fixture.run("CREATE INDEX cache_expiry ON lanes (served_at)").await;
     let failed = fixture.try_open().await.unwrap_err();
-    assert!(failed.to_string().contains("cache_expiry"), "{failed}");
-    assert_eq!(fixture.version().await, 1);
-    fixture.run("DROP INDEX cache_expiry").await;
-    assert_eq!(fixture.schema().await, before);
+    assert!(failed.to_string().contains("duplicate column name: limits"), "{failed}");
+    assert_eq!((fixture.version().await, fixture.schema().await), (1, before));
+    fixture.run("ALTER TABLE workers DROP COLUMN limits").await;
     let queue = fixture.open().await;
-    assert_eq!((queue.stats().await.unwrap().counts.total(), fixture.version().await), (5, 2));
+    assert_eq!((queue.stats().await.unwrap().counts.total(), fixture.version().await), (5, 3));
 }

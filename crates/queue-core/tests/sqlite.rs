@@ -48,7 +48,14 @@ fn job(id: &str, lane: &str) -> NewJob {
 }
 
 fn worker(id: &str) -> WorkerInfo {
-    WorkerInfo { id: WorkerId::from_text(id), host: "here".into(), pid: 1, version: "0".into(), store: None }
+    WorkerInfo {
+        id: WorkerId::from_text(id),
+        host: "here".into(),
+        pid: 1,
+        version: "0".into(),
+        store: None,
+        limits: None,
+    }
 }
 
 fn request(id: &str, number: i64, max: usize) -> LeaseRequest {

@@ -67,6 +67,7 @@ fn worker() -> WorkerInfo {
         pid,
         version: "test".to_owned(),
         store: Some(StoreId("s".to_owned())),
+        limits: None,
     }
 }
 

@@ -47,6 +47,7 @@ impl<'q> Hand<'q> {
             pid: std::process::id(),
             version: "bench".to_owned(),
             store: None,
+            limits: None,
         };
         queue.join(&info, Duration::from_hours(1)).await?;
         Ok(Self { queue, worker: info.id, requests: 0, rules: Arc::new(LaneRules::unlimited()) })

@@ -1,5 +1,6 @@
 //! `longhaul queue run`: puts queue, pipeline and orchestrator together, and stays with them until the end.
 
+mod others;
 pub(super) mod settings;
 mod watch;
 
@@ -11,12 +12,13 @@ use longhaul_events::{Fanout, Observer};
 use longhaul_limiter::{Clock, Lane, LaneRules};
 use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
 use longhaul_pipeline::HttpPipeline;
-use longhaul_queue_core::{JobPage, QueueStats, StoreId, WorkerId};
+use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
 use longhaul_telemetry::AttemptsFile;
 
+use self::others::Others;
 use self::watch::Watch;
 use super::import::{open_all, print_report};
-use crate::args::{Format, Global, RunArgs};
+use crate::args::{Format, Global, LogFormat, RunArgs};
 use crate::exit::Exit;
 use crate::import::{Import, Importer, Input, Making};
 use crate::limits;
@@ -91,7 +93,16 @@ pub(crate) async fn run(
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
-    let watch = Watch { observer: &observer, notices, queue: &store.queue, clock: &clock, console };
+    let log_apart = global.log_format == LogFormat::Json;
+    let watch = Watch {
+        observer: &observer,
+        notices,
+        queue: &store.queue,
+        admin: &store.admin,
+        others: Others::new(run.worker().clone(), StatedLimits::from(&rules), log_apart),
+        clock: &clock,
+        console,
+    };
     let (ended, signal) = watch.until_its_end(run, &mut signals).await;
 
     if ended.unpublished > 0 {

@@ -1,10 +1,11 @@
 //! `longhaul queue workers`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Result;
 use longhaul_limiter::Clock;
-use longhaul_queue_core::{Timestamp, WorkerRow};
+use longhaul_queue_core::{StatedLimits, Timestamp, WorkerRow};
 use serde::Serialize;
 
 use crate::args::{Format, Global, WorkersArgs};
@@ -34,6 +35,11 @@ pub(crate) async fn workers(
         }
         Format::Table => {
             print_data(&table(&rows, wall(clock.as_ref())).text(data_width()))?;
+            if !differing(&rows).is_empty() {
+                console.note(
+                    "each process keeps its own limits, so a host may get more than the stricter one allows",
+                );
+            }
             if rows.iter().any(|row| !row.alive && row.held > 0) {
                 console.note("what a dead process held is given back by the next run, or by `longhaul queue check --repair`");
             }
@@ -52,6 +58,7 @@ struct Shape<'a> {
     pid: u32,
     version: &'a str,
     store: Option<&'a str>,
+    limits: Option<&'a str>,
     started_at: Option<String>,
     expires_at: Option<String>,
 }
@@ -66,6 +73,7 @@ impl<'a> Shape<'a> {
             pid: row.pid,
             version: &row.version,
             store: row.store.as_ref().map(|store| store.0.as_str()),
+            limits: row.limits.as_ref().map(StatedLimits::as_str),
             started_at: rfc3339(row.started_at),
             expires_at: rfc3339(row.expires_at),
         }
@@ -73,7 +81,8 @@ impl<'a> Shape<'a> {
 }
 
 fn table(rows: &[WorkerRow], now: Timestamp) -> Grid {
-    let mut grid = Grid::new([
+    let differing = differing(rows);
+    let mut columns = vec![
         Column::Text("process"),
         Column::Text("alive"),
         Column::Number("jobs"),
@@ -81,9 +90,14 @@ fn table(rows: &[WorkerRow], now: Timestamp) -> Grid {
         Column::Number("pid"),
         Column::Text("version"),
         Column::Text("started"),
-    ]);
+    ];
+    if !differing.is_empty() {
+        columns.push(Column::Cut("limits that differ"));
+    }
+    let mut grid = Grid::new(columns);
     for row in rows {
-        grid.row([
+        let limits = (!differing.is_empty()).then(|| values(row, &differing));
+        let cells = [
             row.id.to_string(),
             if row.alive { "yes" } else { "dead" }.to_owned(),
             row.held.to_string(),
@@ -91,9 +105,25 @@ fn table(rows: &[WorkerRow], now: Timestamp) -> Grid {
             row.pid.to_string(),
             row.version.clone(),
             from_now(row.started_at, now),
-        ]);
+        ];
+        grid.row(cells.into_iter().chain(limits));
     }
     grid
+}
+
+/// Which limits the living processes do not share, by name.
+fn differing(rows: &[WorkerRow]) -> BTreeSet<String> {
+    let mut living = rows.iter().filter(|row| row.alive).filter_map(|row| row.limits.as_ref());
+    let Some(first) = living.next() else { return BTreeSet::new() };
+    living.flat_map(|next| first.differences(next)).map(|one| one.what).collect()
+}
+
+/// What a process has of the limits with these names; nothing where it has what any host has.
+fn values(row: &WorkerRow, names: &BTreeSet<String>) -> String {
+    let Some(limits) = &row.limits else { return String::new() };
+    let values = limits.values();
+    let own = names.iter().filter_map(|name| Some(format!("{name}: {}", values.get(name)?)));
+    own.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -113,6 +143,7 @@ pub(super) mod samples {
             pid,
             version: "0.1.0".to_owned(),
             store: Some(StoreId("5e5e".to_owned())),
+            limits: Some(StatedLimits::from_text("* cap=4 pace=2/s+500/h; arxiv.org cap=1 pace=1/3s")),
             started_at: Timestamp(NOON.0 - 3_600_000),
             expires_at: Timestamp(NOON.0 + if alive { 60_000 } else { -60_000 }),
             alive,
@@ -131,6 +162,16 @@ mod tests {
     #[test]
     fn the_table_of_two_processes() {
         insta::assert_snapshot!(table(&workers(), NOON).text(Some(80)));
+    }
+
+    /// Only what differs, and only among the living.
+    #[test]
+    fn the_table_of_two_processes_with_other_limits() {
+        let mut rows = workers();
+        rows[1].limits = Some(StatedLimits::from_text("* cap=1 pace=2/s+500/h"));
+        assert!(differing(&rows).is_empty(), "the dead do not count");
+        rows[1].alive = true;
+        insta::assert_snapshot!(table(&rows, NOON).text(None));
     }
 
     #[test]

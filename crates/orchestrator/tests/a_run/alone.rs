@@ -13,7 +13,14 @@ use crate::support::{Bench, done, end_of, is_state};
 async fn lose_twice(bench: &Bench) {
     for (number, name) in [(1, "first"), (2, "second")] {
         let id = WorkerId::from_text(name);
-        let info = WorkerInfo { id: id.clone(), host: "h".into(), pid: 1, version: "0".into(), store: None };
+        let info = WorkerInfo {
+            id: id.clone(),
+            host: "h".into(),
+            pid: 1,
+            version: "0".into(),
+            store: None,
+            limits: None,
+        };
         bench.queue.join(&info, Duration::from_secs(10)).await.unwrap();
         let request = LeaseRequest {
             worker: id,

@@ -42,6 +42,7 @@ pub(crate) fn other_process() -> WorkerInfo {
         pid: 1,
         version: "0".into(),
         store: Some(StoreId("store-1".into())),
+        limits: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::TestStore;
 use super::test_store::{TTL, error, names, worker_info};
-use crate::{Answer, ErrorKind, Heartbeat, JobState, WorkerId};
+use crate::{Answer, ErrorKind, Heartbeat, JobState, LaneRules, StatedLimits, WorkerId, WorkerInfo};
 
 pub(super) async fn a_stranger_has_no_heart(store: &TestStore) {
     let refused = store.queue().heartbeat(&WorkerId::from_text("stranger"), TTL).await.unwrap_err();
@@ -134,6 +134,21 @@ pub(super) async fn workers_lists_who_has_joined(store: &TestStore) {
     store.leave(&worker).await;
     assert_eq!(store.queue().workers().await.unwrap().len(), 1);
     assert_eq!(store.state("a.example/0").await, JobState::Queued);
+}
+
+/// What it says of its limits is for others to read, as long as it is there; it may say nothing.
+pub(super) async fn workers_shows_the_limits_that_each_has_said(store: &TestStore) {
+    let rules = LaneRules::default();
+    let limits = Some(StatedLimits::from(&rules));
+    let said = WorkerInfo { limits: limits.clone(), ..worker_info("says") };
+    store.handle_of(&said.id).join(&said, TTL).await.unwrap();
+    store.join("silent").await;
+    store.handle_of(&said.id).join(&said, TTL).await.unwrap();
+    store.beat(&said.id).await;
+    let mut rows = store.queue().workers().await.unwrap();
+    rows.sort_by(|one, two| one.id.cmp(&two.id));
+    let rows: Vec<_> = rows.into_iter().map(|row| (row.id.to_string(), row.limits)).collect();
+    assert_eq!(rows, [("says".to_owned(), limits), ("silent".to_owned(), None)]);
 }
 
 pub(super) async fn joining_again_for_a_shorter_time_is_for_that_time(store: &TestStore) {

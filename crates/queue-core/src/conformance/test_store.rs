@@ -321,6 +321,7 @@ pub(super) fn worker_info(name: &str) -> WorkerInfo {
         pid: 4711,
         version: "1.2.3".to_owned(),
         store: Some(StoreId("s".to_owned())),
+        limits: None,
     }
 }
 

@@ -27,8 +27,14 @@ fn jobs(count: usize, lanes: usize) -> Vec<NewJob> {
 
 async fn join(queue: &MemoryQueue) -> WorkerId {
     let id = WorkerId::from_text("w");
-    let worker =
-        WorkerInfo { id: id.clone(), host: "h".to_owned(), pid: 1, version: "1".to_owned(), store: None };
+    let worker = WorkerInfo {
+        id: id.clone(),
+        host: "h".to_owned(),
+        pid: 1,
+        version: "1".to_owned(),
+        store: None,
+        limits: None,
+    };
     queue.join(&worker, TTL).await.unwrap();
     id
 }

@@ -112,6 +112,7 @@ impl Model {
             pid: worker.info.pid,
             version: worker.info.version.clone(),
             store: worker.info.store.clone(),
+            limits: worker.info.limits.clone(),
             started_at: self.wall(worker.started_at),
             expires_at: self.wall(worker.expires_at),
             held: worker.held.len() as u64,

@@ -68,7 +68,8 @@ async fn queue(folder: &tempfile::TempDir) -> SqliteConnection {
     queue.enqueue(&jobs).await.expect("enqueued");
     let id = WorkerId::from_text("w");
     let store = Some(StoreId("s".to_owned()));
-    let worker = WorkerInfo { id: id.clone(), host: "here".into(), pid: 1, version: "0".into(), store };
+    let worker =
+        WorkerInfo { id: id.clone(), host: "here".into(), pid: 1, version: "0".into(), store, limits: None };
     queue.join(&worker, Duration::from_mins(2)).await.expect("joined");
     let rules = Arc::new(LaneRules::unlimited());
     let request = |number| LeaseRequest {

@@ -12,7 +12,8 @@ use super::workers::AFTERMATH;
 use crate::explain::Waiting;
 use crate::{
     ArtifactId, Class, ErrorKind, Explanation, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState,
-    LanePage, LaneRow, Place, QueueError, QueueStats, Result, StoreId, Timestamp, WorkerId, WorkerRow,
+    LanePage, LaneRow, Place, QueueError, QueueStats, Result, StatedLimits, StoreId, Timestamp, WorkerId,
+    WorkerRow,
 };
 
 /// Up to where ready and delayed jobs are counted.
@@ -287,7 +288,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
         .collect()
 }
 
-const WORKERS: &str = "SELECT id, host, pid, version, store, started_at, expires_at,
+const WORKERS: &str = "SELECT id, host, pid, version, store, limits, started_at, expires_at,
              (SELECT count(*) FROM jobs WHERE worker_id = w.id AND state = 'in_progress') FROM workers w";
 
 pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
@@ -297,14 +298,15 @@ pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
     let now = inner.anchor.now();
     let rows = rows.iter().map(|row| WorkerRow {
         id: WorkerId::from_text(row.get::<String, _>(0)),
-        alive: row.get::<i64, _>(6) > now.0 && !dead.iter().any(|id| id.as_str() == row.get::<&str, _>(0)),
+        alive: row.get::<i64, _>(7) > now.0 && !dead.iter().any(|id| id.as_str() == row.get::<&str, _>(0)),
         host: row.get(1),
         pid: u32::try_from(row.get::<i64, _>(2)).unwrap_or(0),
         version: row.get(3),
         store: row.get::<Option<String>, _>(4).map(StoreId),
-        started_at: inner.anchor.wall(Timestamp(row.get(5))),
-        expires_at: inner.anchor.wall(Timestamp(row.get(6))),
-        held: row.get::<i64, _>(7).max(0).unsigned_abs(),
+        limits: row.get::<Option<String>, _>(5).map(StatedLimits::from_text),
+        started_at: inner.anchor.wall(Timestamp(row.get(6))),
+        expires_at: inner.anchor.wall(Timestamp(row.get(7))),
+        held: row.get::<i64, _>(8).max(0).unsigned_abs(),
     });
     let mut rows: Vec<WorkerRow> = rows.collect();
     rows.sort_by(|one, next| (one.started_at, one.id.as_str()).cmp(&(next.started_at, next.id.as_str())));

@@ -12,7 +12,8 @@ use super::tx::Tx;
 use super::writer::Urgency;
 use crate::lease::died;
 use crate::{
-    ErrorKind, Heartbeat, JobEvent, LeaseToken, QueueError, Result, Timestamp, WorkerId, WorkerInfo,
+    ErrorKind, Heartbeat, JobEvent, LeaseToken, QueueError, Result, StatedLimits, Timestamp, WorkerId,
+    WorkerInfo,
 };
 
 /// How often a process looks whether others have died.
@@ -88,7 +89,7 @@ async fn expire_soon(tx: &mut Tx<'_>, ids: String) -> Result<Vec<String>> {
 const HAS_EXPIRED: &str = "SELECT 1 FROM workers WHERE id = ? AND expires_at <= ?";
 
 const JOIN: &str =
-    "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+    "INSERT INTO workers (id, host, pid, version, store, limits, started_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
 
 /// Introduces a process.
@@ -108,6 +109,7 @@ pub(super) async fn join(tx: &mut Tx<'_>, worker: &WorkerInfo, ttl: Duration) ->
         .bind(i64::from(worker.pid))
         .bind(&worker.version)
         .bind(worker.store.as_ref().map(|store| store.0.as_str()))
+        .bind(worker.limits.as_ref().map(StatedLimits::as_str))
         .bind(tx.now.0)
         .bind(tx.now.plus(ttl).0)
         .execute(&mut *tx.conn)
@@ -148,8 +150,9 @@ pub(super) async fn heartbeat(tx: &mut Tx<'_>, worker: &WorkerId, ttl: Duration)
 
 const ORPHAN_JOBS: &str = "UPDATE jobs SET worker_id = ?2, lease_token = lease_token + 1 WHERE worker_id = ?1 AND state = 'in_progress'";
 
-const ORPHAN_WORKER: &str = "INSERT INTO workers (id, host, pid, version, store, started_at, expires_at)
-             SELECT ?2, host, pid, version, store, started_at, expires_at FROM workers WHERE id = ?1";
+const ORPHAN_WORKER: &str =
+    "INSERT INTO workers (id, host, pid, version, store, limits, started_at, expires_at)
+             SELECT ?2, host, pid, version, store, limits, started_at, expires_at FROM workers WHERE id = ?1";
 
 /// Hands the jobs of an expired process to a row that stays expired, for the next sweep to find. Their tokens end now
 /// (INV-FENCE).

@@ -9,7 +9,7 @@ use longhaul_limiter::{Clock as _, LaneLimits, ManualClock, Pace, Paces};
 use longhaul_queue_core::{
     ArtifactId, Epoch, JobFilter, JobId, JobPage, JobRecord, JobState, Lane, LaneRules, LeaseRequest,
     LeaseToken, MemoryQueue, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions,
-    SqliteQueue, StoreId, WorkQueue as _, WorkerId, WorkerInfo,
+    SqliteQueue, StatedLimits, StoreId, WorkQueue as _, WorkerId, WorkerInfo,
 };
 use proptest::sample::Index;
 
@@ -248,5 +248,6 @@ fn info(slot: usize, starts: u32) -> WorkerInfo {
         pid: slot as u32,
         version: "0".to_owned(),
         store: (slot != 2).then(|| StoreId(format!("s{}", slot % 2))),
+        limits: (slot != 1).then(|| StatedLimits::from_text(format!("* cap={slot}"))),
     }
 }

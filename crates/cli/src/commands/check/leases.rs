@@ -64,6 +64,7 @@ async fn take_back(store: &Store, clock: &Arc<dyn Clock>) -> Result<()> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         store: None,
+        limits: None,
     };
     store.queue.join(&us, TTL).await?;
     let rules = Arc::new(LaneRules { keying: store.keying.clone(), ..LaneRules::default() });

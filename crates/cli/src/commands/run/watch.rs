@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use longhaul_limiter::Clock;
 use longhaul_orchestrator::{RunHandle, RunSummary};
-use longhaul_queue_core::{StateCounts, WorkQueue};
+use longhaul_queue_core::{QueueAdmin, StateCounts, WorkQueue};
 use tokio::sync::mpsc;
 
+use super::others::Others;
 use crate::exit::Exit;
 use crate::output::Console;
 use crate::progress::{Progress, RunObserver, Tally};
@@ -22,6 +23,8 @@ pub(super) struct Watch<'a> {
     pub(super) observer: &'a RunObserver,
     pub(super) notices: mpsc::Receiver<String>,
     pub(super) queue: &'a Arc<dyn WorkQueue>,
+    pub(super) admin: &'a Arc<dyn QueueAdmin>,
+    pub(super) others: Others,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) console: &'a Console,
 }
@@ -38,6 +41,7 @@ impl Watch<'_> {
         let mut end = std::pin::pin!(run.wait());
         let mut first_signal = None;
         let mut counts = Counts::default();
+        self.look_at_others().await;
         let mut next_look = self.clock.monotonic() + progress.interval();
         let summary = loop {
             let rest = next_look.saturating_sub(self.clock.monotonic());
@@ -56,7 +60,9 @@ impl Watch<'_> {
                 () = self.clock.sleep(rest) => {
                     let now = self.clock.monotonic();
                     next_look = now + progress.interval();
-                    counts.refresh(self.queue, self.observer, now).await;
+                    if counts.refresh(self.queue, self.observer, now).await {
+                        self.look_at_others().await;
+                    }
                     let counts = self.observer.with_tally(|tally| counts.now(tally));
                     self.observer.with_tally(|tally| progress.show(tally, &counts, now));
                 }
@@ -67,6 +73,13 @@ impl Watch<'_> {
             self.console.note(&notice);
         }
         (summary, first_signal)
+    }
+
+    /// Should the queue not answer, the run itself says so, and the next look serves here.
+    async fn look_at_others(&mut self) {
+        if let Ok(rows) = self.admin.workers().await {
+            self.others.look(&rows, self.console);
+        }
     }
 }
 
@@ -79,18 +92,18 @@ struct Counts {
 }
 
 impl Counts {
-    /// Reads the counts again if that was long ago.
-    async fn refresh(&mut self, queue: &Arc<dyn WorkQueue>, observer: &RunObserver, now: Duration) {
+    /// Reads the counts again if that was long ago; whether it did.
+    async fn refresh(&mut self, queue: &Arc<dyn WorkQueue>, observer: &RunObserver, now: Duration) -> bool {
         if self.read_at.is_some_and(|at| now.saturating_sub(at) < COUNTS_EVERY) {
-            return;
+            return false;
         }
         self.read_at = Some(now);
         let ended_then = observer.with_tally(Tally::ended);
         // Should the queue not answer, the run itself says so; the old counts serve here.
-        if let Ok(stats) = queue.stats().await {
-            self.read = stats.counts;
-            self.ended_then = ended_then;
-        }
+        let Ok(stats) = queue.stats().await else { return false };
+        self.read = stats.counts;
+        self.ended_then = ended_then;
+        true
     }
 
     /// The counts with what has ended since. Which of the ended states it was matters to no progress bar.
@@ -116,7 +129,7 @@ mod tests {
     fn what_ended_since_the_counts_were_read_is_counted_on() {
         let (observer, _notices) = RunObserver::new(Arc::new(ManualClock::new()));
         let read = StateCounts { queued: 1, in_progress: 2, done: 5, ..StateCounts::default() };
-        let counts = Counts { read, read_at: None, ended_then: 0 };
+        let counts = Counts { read, ..Counts::default() };
         for (ended, expected) in
             [(0, (1, 2, 5)), (1, (0, 2, 6)), (2, (0, 1, 7)), (3, (0, 0, 8)), (4, (0, 0, 8))]
         {
