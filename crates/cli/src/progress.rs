@@ -80,8 +80,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A bar where there is a terminal to draw it on.
-    pub(crate) fn start(console: &Console) -> Self {
+    /// A bar where there is a terminal to draw it on. The run begins now.
+    pub(crate) fn start(console: &Console, now: Duration) -> Self {
         let bar = (console.is_terminal() && !console.is_quiet()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // The template is a constant; should it ever be wrong, the default style serves.
@@ -93,7 +93,7 @@ impl Progress {
             console.show_bar(bar.clone());
             bar
         });
-        Self { console: console.clone(), bar, speed: Speed::default(), problems_said: 0 }
+        Self { console: console.clone(), bar, speed: Speed::since(now), problems_said: 0 }
     }
 
     /// How often [`Progress::show`] is to be called.
@@ -187,7 +187,7 @@ mod tests {
         let clock = ManualClock::new();
         let (observer, _notices) = RunObserver::new(Arc::new(clock.clone()));
         let mut counts = StateCounts { queued: 98, in_progress: 2, ..StateCounts::default() };
-        let mut speed = Speed::default();
+        let mut speed = Speed::since(clock.monotonic());
         let show = |speed: &Speed, counts: &StateCounts| {
             let now = clock.monotonic();
             observer.with_tally(|tally| (pace(tally, counts, speed), troubles(tally, counts, now).join("; ")))
@@ -196,7 +196,6 @@ mod tests {
             let lane = Lane::new("a.example").unwrap();
             observer.on_event(&Event::JobStarted { job, artifact_id: job.to_string(), attempt: 1, lane });
         }
-        speed.add(clock.monotonic(), 0, 0);
         assert_eq!(show(&speed, &counts), ("2 running".to_owned(), String::new()));
         clock.advance(Duration::from_secs(10));
         counts = StateCounts { queued: 78, in_progress: 2, done: 19, error: 1, skipped: 0 };

@@ -6,12 +6,17 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// Samples of the last half minute.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Speed {
     samples: VecDeque<(Duration, u64, u64)>,
 }
 
 impl Speed {
+    /// Nothing has ended or arrived yet.
+    pub(super) fn since(began: Duration) -> Self {
+        Self { samples: VecDeque::from([(began, 0, 0)]) }
+    }
+
     /// Another sample: jobs that have ended and bytes that have arrived so far.
     pub(super) fn add(&mut self, now: Duration, ended: u64, received: u64) {
         self.samples.push_back((now, ended, received));
@@ -36,8 +41,11 @@ mod tests {
 
     #[test]
     fn the_speed_is_that_of_the_last_half_minute() {
-        let mut speed = Speed::default();
+        let mut speed = Speed::since(Duration::ZERO);
         assert_eq!(speed.now(), None);
+        speed.add(Duration::from_secs(1), 14, 0);
+        assert_eq!(speed.now(), Some((14.0, 0.0)), "what ended before the first look counts");
+        let mut speed = Speed::since(Duration::ZERO);
         for second in 0..=100 {
             speed.add(Duration::from_secs(second), second.min(50) * 4, second * 1000);
         }

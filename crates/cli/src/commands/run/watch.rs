@@ -36,7 +36,7 @@ impl Watch<'_> {
         run: RunHandle,
         signals: &mut Signals,
     ) -> (RunSummary, Option<Exit>) {
-        let mut progress = Progress::start(self.console);
+        let mut progress = Progress::start(self.console, self.clock.monotonic());
         let stopper = run.stopper();
         let mut end = std::pin::pin!(run.wait());
         let mut first_signal = None;
