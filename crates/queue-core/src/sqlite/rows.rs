@@ -24,6 +24,7 @@ const HISTORY_MAX: i64 = 32;
 
 /// What of a job's row transitions read and write.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct JobRow {
     pub(super) id: i64,
     pub(super) state: String,
@@ -69,62 +70,14 @@ macro_rules! job_row {
 }
 pub(super) use job_row;
 
-/// What of a job's row a settlement needs that ends the job: [`ENDED`] leaves everything else as it is.
-#[derive(Debug, Deserialize)]
-pub(super) struct EndingRow {
-    id: i64,
-    state: String,
-    lane: String,
-    slot: Option<String>,
-    priority: i64,
-    class: i64,
-    attempts: i64,
-    losses: i64,
-    lease_token: i64,
-    worker_id: Option<String>,
-    settlement: Option<String>,
-}
-
-/// An [`EndingRow`] as a JSON list.
+/// The same with what a settlement needs that ends the job alone, the rest empty: [`ENDED`] leaves it as it is.
 macro_rules! ending_row {
     () => {
-        "json_array(j.id, j.state, j.lane, j.slot, j.priority, j.class, j.attempts, j.losses, j.lease_token, \
-         j.worker_id, j.settlement)"
+        "json_array(j.id, j.state, j.lane, '', j.slot, j.priority, j.class, NULL, j.attempts, j.losses, 0, 0, \
+         j.lease_token, NULL, j.worker_id, j.settlement)"
     };
 }
 pub(super) use ending_row;
-
-impl From<EndingRow> for JobRow {
-    fn from(row: EndingRow) -> Self {
-        let EndingRow {
-            id,
-            state,
-            lane,
-            slot,
-            priority,
-            class,
-            attempts,
-            losses,
-            lease_token,
-            worker_id,
-            settlement,
-        } = row;
-        Self {
-            id,
-            state,
-            lane,
-            slot,
-            priority,
-            class,
-            attempts,
-            losses,
-            lease_token,
-            worker_id,
-            settlement,
-            ..Self::default()
-        }
-    }
-}
 
 /// Reads a JSON list that a statement has made of rows.
 pub(super) fn list<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
 use super::lanes::{self, LaneState, lane_state};
 use super::open::failed;
-use super::rows::{Changes, EndingRow, JobRow, ending_row, job_row, list, unwritable};
+use super::rows::{Changes, JobRow, ending_row, job_row, list, unwritable};
 use super::tx::Tx;
 use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Verdict};
 
@@ -201,24 +200,14 @@ const KNOWN: &str = known!(job_row);
 async fn known(tx: &mut Tx<'_>, batch: &Batch) -> Result<Known> {
     let statement = if batch.only_ends { KNOWN_TO_END } else { KNOWN };
     let row = sqlx::query(statement).bind(&batch.asked).fetch_one(&mut *tx.conn).await.map_err(failed)?;
-    let held = if batch.only_ends { held::<EndingRow>(row.get(0))? } else { held::<JobRow>(row.get(0))? };
     let paths: Vec<(String, String, i64)> = list(row.get(2))?;
+    let held = list::<(JobRow, Option<String>)>(row.get(0))?;
+    let held = held.into_iter().map(|(row, worker_store)| (row.id, JobRow { worker_store, ..row }));
     Ok(Known {
-        held,
+        held: held.collect(),
         lanes: lanes::by_name(list(row.get(1))?),
         taken: paths.into_iter().map(|(store, path, id)| ((store, path.to_ascii_lowercase()), id)).collect(),
     })
-}
-
-/// Rows, each with the store of the process that holds it, by number.
-fn held<R: DeserializeOwned + Into<JobRow>>(text: &str) -> Result<HashMap<i64, JobRow>> {
-    let rows = list::<(R, Option<String>)>(text)?.into_iter();
-    Ok(rows
-        .map(|(row, worker_store)| {
-            let row = JobRow { worker_store, ..row.into() };
-            (row.id, row)
-        })
-        .collect())
 }
 
 /// Whether the lane that asked for quiet has served somebody since the job was leased, be it by an earlier settlement of
