@@ -144,6 +144,23 @@ async fn a_job_that_failed_completes_after_retry_failed() {
     assert_eq!((jobs["broken-0"].state, jobs["gone-0"].state), (JobState::Done, JobState::Error));
 }
 
+/// Its first end has a line in the manifest already, under the same claim; the second gets one of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_cancelled_after_it_failed_has_the_last_line_of_the_manifest() {
+    let stage =
+        Stage::new([HostConfig::new("gone").behaving(Behaviour::answering(Answer::status(404)))]).await;
+    stage.import(&records(&stage, "gone", 1)).await;
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(3);
+    assert_eq!(said(&stage, &["queue", "retry-failed"]).await["jobs"], 1);
+    let cancelled = said(&stage, &["queue", "cancel", "gone-0"]).await;
+    assert_eq!(cancelled[0]["changed"], true, "{cancelled}");
+    let again = said_failing(&stage, &["queue", "cancel", "gone-0"]).await;
+    assert_eq!(again[0]["changed"], false, "{again}");
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
+    let ends: Vec<_> = stage.manifest().iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(ends, ["error", "skipped"]);
+}
+
 /// Each defect is planted, found, and mended; what was missing is fetched again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_finds_and_mends_files_parts_and_leases() {
@@ -153,6 +170,12 @@ async fn a_check_finds_and_mends_files_parts_and_leases() {
     let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
     let clean = stage.run(&["queue", "check"]).await.expect_code(0);
     assert_eq!(clean.stdout, "counts, turns and leases are as they should be\n5 files compared\n");
+    let elsewhere = stage.run(&["queue", "check", "--output-dir", "elsewhere"]).await.expect_code(1);
+    assert!(
+        elsewhere.stdout.starts_with("files: none was compared, because elsewhere is no"),
+        "{}",
+        elsewhere.stdout
+    );
 
     let jobs = stage.jobs().await;
     let file = |number: usize| stage.output().join(jobs[&format!("host-{number}")].path.as_deref().unwrap());

@@ -248,6 +248,11 @@ fn a_pause_is_shown_wherever_one_looks() {
     assert_eq!((&paused["lane"], &paused["paused"]), (&json!("a.example"), &json!(true)));
     assert!(paused["reason"].as_str().unwrap().starts_with("ann@"), "{paused}");
     assert!(paused["until"].as_str().unwrap().ends_with('Z'), "{paused}");
+    let warned = |lane| text(&run(folder, &["queue", "pause", "--lane", lane, "--for", "2h"]).stderr);
+    assert!(warned("a.example:81").contains("no job of this queue belongs to a.example:81"));
+    assert!(!warned("b.example").contains("warning"));
+    assert_eq!(json(folder, &["queue", "resume", "--lane", "b.example"])["was_paused"], true);
+    let _ = json(folder, &["queue", "resume", "--lane", "a.example:81"]);
     let (of_a, told) = cause(folder, "a", &[]);
     assert_eq!(of_a, "lane_paused");
     let wait = told["could_start_seconds"].as_f64().unwrap();

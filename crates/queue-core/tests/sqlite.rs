@@ -146,9 +146,18 @@ async fn a_newer_schema_and_a_foreign_database_are_refused() {
         SqliteQueue::open(SqliteOptions::new(&text), Arc::new(fixture.clock.clone())).await.unwrap_err();
     assert_eq!(no_database.kind(), ErrorKind::Corrupt, "{no_database}");
 
-    let missing = SqliteOptions::new(fixture.folder.path().join("missing")).create(false);
-    let missing = SqliteQueue::open(missing, Arc::new(fixture.clock.clone())).await.unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    let empty = fixture.folder.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    for path in [fixture.folder.path().join("missing"), empty.clone()] {
+        let missing = SqliteOptions::new(path).create(false);
+        let missing = SqliteQueue::open(missing, Arc::new(fixture.clock.clone())).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    }
+    assert_eq!(std::fs::metadata(&empty).unwrap().len(), 0, "who only looks makes no queue of it");
+
+    let folder = SqliteOptions::new(fixture.folder.path());
+    let folder = SqliteQueue::open(folder, Arc::new(fixture.clock.clone())).await.unwrap_err();
+    assert!(folder.to_string().contains("is a folder"), "{folder}");
 }
 
 #[tokio::test]

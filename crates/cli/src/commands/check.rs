@@ -121,7 +121,7 @@ impl Report {
         }
         text.push_str(&match &self.files {
             None => {
-                "files were not checked: the folder is no output folder of a run on this machine\n".to_owned()
+                "no files were compared: the folder is no output folder of a run on this machine\n".to_owned()
             }
             Some(files) => files.text(),
         });

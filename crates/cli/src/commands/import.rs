@@ -42,7 +42,10 @@ pub(crate) async fn import(
     print_report(&done.report, args.format, console)?;
     let to_fetch = done.report.states.map_or(done.report.added, |states| states.queued);
     if to_fetch > 0 && done.exit == Exit::Success {
-        console.note(&format!("{} is filled; fetch it with `longhaul queue run --drain`", store.name()));
+        console.note(&format!(
+            "{0} is filled; fetch it with `longhaul --queue {0} queue run --drain`",
+            store.name()
+        ));
     }
     Ok(done.exit)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use longhaul_limiter::Clock;
-use longhaul_queue_core::{Lane, Timestamp};
+use longhaul_queue_core::{JobFilter, JobPage, Lane, Timestamp};
 use serde::Serialize;
 
 use super::jobs::lane_of;
@@ -29,6 +29,14 @@ pub(crate) async fn pause(
     print_data(&done.shown(args.output.format)?)?;
     console
         .note("what is in flight goes on to its end; running processes start nothing more within a second");
+    // Last: a long queue takes its time to look through, and the pause holds already.
+    if let Some(lane) = &lane
+        && !is_known(&store, lane).await?
+    {
+        console.warn(&format!(
+            "no job of this queue belongs to {lane}; a port belongs to the name, and `longhaul queue lanes` shows all names"
+        ));
+    }
     Ok(Exit::Success)
 }
 
@@ -52,6 +60,12 @@ pub(crate) async fn resume(
         console.note("some hosts are paused by themselves; `longhaul queue lanes` shows which");
     }
     Ok(Exit::Success)
+}
+
+/// Whether anything is queued or in flight for a lane, or remembered of it.
+async fn is_known(store: &Store, lane: &Lane) -> Result<bool> {
+    let filter = JobFilter { lane: Some(lane.clone()), ..JobFilter::default() };
+    Ok(!store.admin.list(&filter, JobPage { after: None, limit: 1 }).await?.is_empty())
 }
 
 /// What a pause keeps for whoever meets it: who made it and why.

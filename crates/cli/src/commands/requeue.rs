@@ -85,6 +85,9 @@ async fn act(
         Act::Requeue => store.admin.requeue(&meant).await?,
         Act::Cancel => store.admin.cancel(&meant).await?,
     };
+    if meant.len() < found.len() {
+        exit = Exit::Failure;
+    }
     if changed < meant.len() as u64 {
         console.warn("some of them changed at this very moment; look again with `longhaul queue list`");
     }

@@ -43,17 +43,26 @@ struct Line<'a> {
     token: i64,
 }
 
-/// What names a line: the job's number and claim, and the artifact, since another queue may count alike.
+/// What names a line: the job's number and claim, and the artifact, since another queue may count alike. Also how it ended:
+/// a job that was put back and then cancelled has ended twice under one claim.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct LineKey {
     job: i64,
     token: i64,
     artifact_id: String,
+    outcome: EndedState,
+    reason: String,
 }
 
 impl LineKey {
     pub(super) fn of(ended: &Ended) -> Self {
-        Self { job: ended.number, token: ended.fence, artifact_id: ended.artifact_id.clone() }
+        Self {
+            job: ended.number,
+            token: ended.fence,
+            artifact_id: ended.artifact_id.clone(),
+            outcome: ended.state,
+            reason: ended.reason.clone(),
+        }
     }
 }
 
@@ -207,14 +216,26 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_found_by_job_token_and_artifact() {
+    fn a_line_is_found_by_job_token_artifact_and_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.jsonl");
-        let text = "{\"job\":1,\"token\":2,\"artifact_id\":\"a\",\"more\":3}\nnot ours\n";
-        Manifest::lock(&path).unwrap().append(text, &path).unwrap();
-        let key = |job, artifact: &str| LineKey { job, token: 2, artifact_id: artifact.to_owned() };
-        let wanted = HashSet::from([key(1, "a"), key(1, "b"), key(2, "a")]);
+        let text = r#"{"job":1,"token":2,"artifact_id":"a","outcome":"error","reason":"gone","more":3}"#;
+        Manifest::lock(&path).unwrap().append(&format!("{text}\nnot ours\n"), &path).unwrap();
+        let key = |job, artifact: &str, outcome| LineKey {
+            job,
+            token: 2,
+            artifact_id: artifact.to_owned(),
+            outcome,
+            reason: "gone".to_owned(),
+        };
+        let there = key(1, "a", EndedState::Error);
+        let wanted = HashSet::from([
+            there.clone(),
+            key(1, "b", EndedState::Error),
+            key(2, "a", EndedState::Error),
+            key(1, "a", EndedState::Skipped),
+        ]);
         let found = Manifest::lock(&path).unwrap().find(&wanted).unwrap();
-        assert_eq!(found, HashSet::from([key(1, "a")]));
+        assert_eq!(found, HashSet::from([there]));
     }
 }

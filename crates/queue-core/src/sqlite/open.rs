@@ -128,10 +128,14 @@ impl SqliteQueue {
                     format!("the folder {} for the queue cannot be made: {error}", folder.display());
                 QueueError::new(ErrorKind::Unavailable, message).with_source(error)
             })?;
-        } else if !path.exists() {
+        } else if std::fs::metadata(path).map_or(0, |found| found.len()) == 0 {
             let message =
                 format!("there is no queue at {}; `longhaul queue import FILE` makes one", path.display());
             return Err(QueueError::new(ErrorKind::NotFound, message));
+        }
+        if path.is_dir() {
+            let message = format!("{} is a folder; a queue is a file", path.display());
+            return Err(QueueError::new(ErrorKind::Invalid, message));
         }
         refuse_network_file_system(folder)?;
         refuse_read_only(path)?;

@@ -51,7 +51,18 @@ pub(super) async fn check(
 ) -> Result<()> {
     let folder = OutputFolder::look(&args.output_dir)
         .with_context(|| format!("the output folder {} cannot be read", args.output_dir.display()))?;
-    let Some(folder) = folder.map(Arc::new) else { return Ok(()) };
+    let Some(folder) = folder.map(Arc::new) else {
+        // Not to look is fine only if there is nothing to look at.
+        if has_files(store).await? {
+            let folder = args.output_dir.display();
+            let problem = format!(
+                "files: none was compared, because {folder} is no output folder of a run on this machine; name the right one \
+                 with --output-dir"
+            );
+            report.findings.push(Finding::new(problem, None));
+        }
+        return Ok(());
+    };
     let bar = (console.is_terminal() && !console.is_quiet()).then(ProgressBar::new_spinner);
     if let Some(bar) = &bar {
         console.show_bar(bar.clone());
@@ -75,6 +86,20 @@ pub(super) async fn check(
     leftovers(store, &folder, args.repair, report).await?;
     report.files = Some(files);
     Ok(())
+}
+
+/// Whether any job has recorded a file.
+async fn has_files(store: &Store) -> Result<bool> {
+    let filter = JobFilter { state: Some(JobState::Done), ..JobFilter::default() };
+    let mut after = None;
+    loop {
+        let jobs = store.admin.list(&filter, JobPage { after, limit: PAGE }).await?;
+        let Some(last) = jobs.last() else { return Ok(false) };
+        after = Some(last.id);
+        if jobs.iter().any(|job| job.path.is_some()) {
+            return Ok(true);
+        }
+    }
 }
 
 /// Compares a page of files off the runtime's threads. Returns those that are not what they should be.
