@@ -47,7 +47,7 @@ Example:
   longhaul queue show 10.1000/x
   longhaul queue show 17 --format json")]
 pub(crate) struct ShowArgs {
-    /// The artifact as you would type it (10.1000/x, https://doi.org/…, a URL), or its job's number
+    /// The artifact as you would type it (10.1000/x, doi:10.1000/x, a URL), or its job's number
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) output: FormatArg,
@@ -59,7 +59,7 @@ pub(crate) struct ShowArgs {
 Example:
   longhaul queue explain 10.1000/x")]
 pub(crate) struct ExplainArgs {
-    /// The artifact as you would type it (10.1000/x, https://doi.org/…, a URL), or its job's number
+    /// The artifact as you would type it (10.1000/x, doi:10.1000/x, a URL), or its job's number
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
@@ -109,7 +109,7 @@ pub(crate) struct CancelArgs {
 /// Some jobs, each named.
 #[derive(Debug, Args)]
 pub(crate) struct IdsArgs {
-    /// Artifacts as you would type them (10.1000/x, https://doi.org/…, a URL), or their jobs' numbers
+    /// Artifacts as you would type them (10.1000/x, doi:10.1000/x, a URL), or their jobs' numbers
     #[arg(required = true, value_name = "ID")]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
