@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The program: what `LONGHAUL_TEST_BINARY` names, else a fresh build in the profile of this test.
@@ -61,8 +62,10 @@ impl Finished {
 #[derive(Debug)]
 pub struct Program {
     child: Child,
-    stdout: JoinHandle<String>,
-    stderr: JoinHandle<String>,
+    stdout: JoinHandle<()>,
+    stderr: JoinHandle<()>,
+    data: watch::Receiver<String>,
+    said: watch::Receiver<String>,
 }
 
 impl Program {
@@ -85,9 +88,9 @@ impl Program {
         command.env("XDG_CONFIG_HOME", folder.join("no-settings"));
         command.envs(variables.iter().copied());
         let mut child = command.spawn().unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
+        let (stdout, data) = collect(child.stdout.take().unwrap());
+        let (stderr, said) = collect(child.stderr.take().unwrap());
+        Self { child, stdout, stderr, data, said }
     }
 
     /// Its process id.
@@ -107,10 +110,18 @@ impl Program {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Waits until it has said this to people, on stderr. Fails if it ends without.
+    pub async fn wait_until_it_says(&mut self, text: &str) {
+        let ended = self.said.wait_for(|said| said.contains(text)).await.is_err();
+        assert!(!ended, "it never said {text:?}, but:\n{}", *self.said.borrow());
+    }
+
     /// Waits for its end.
     pub async fn finish(mut self) -> Finished {
         let status = self.child.wait().await.unwrap();
-        Finished { status, stdout: self.stdout.await.unwrap(), stderr: self.stderr.await.unwrap() }
+        self.stdout.await.unwrap();
+        self.stderr.await.unwrap();
+        Finished { status, stdout: self.data.borrow().clone(), stderr: self.said.borrow().clone() }
     }
 
     /// Ends it as a power cut ends a program: at once, in the middle of whatever it does.
@@ -120,14 +131,13 @@ impl Program {
 }
 
 #[allow(clippy::disallowed_methods, reason = "awaited by `finish`; ends with the pipe")]
-fn collect(pipe: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
-    tokio::spawn(async move {
-        let mut text = String::new();
+fn collect(pipe: impl AsyncRead + Unpin + Send + 'static) -> (JoinHandle<()>, watch::Receiver<String>) {
+    let (text, reader) = watch::channel(String::new());
+    let reading = tokio::spawn(async move {
         let mut lines = BufReader::new(pipe).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            text.push_str(&line);
-            text.push('\n');
+            text.send_modify(|text| text.extend([line.as_str(), "\n"]));
         }
-        text
-    })
+    });
+    (reading, reader)
 }

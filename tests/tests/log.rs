@@ -1,24 +1,9 @@
 //! What goes wrong twenty times in the same way is not said twenty times.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::time::Duration;
-
 use longhaul_origin::{Answer, HostConfig};
 use longhaul_tests::Stage;
 use serde_json::Value;
-
-/// Waits until a program has made a file.
-async fn made(path: &Path) {
-    for _ in 0..6_000 {
-        if path.is_file() {
-            return;
-        }
-        // tidy:allow-sleep: the program under test can only be watched from outside
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{} is not made", path.display());
-}
 
 /// Files that were fetched but not listed are taken away, so that the next run has to fetch each of them again, and warns
 /// of each.
@@ -29,9 +14,9 @@ async fn repeats_are_held_back_and_counted() {
     let records: Vec<_> =
         (0..JOBS).map(|job| stage.record(&format!("a{job}"), "good", &format!("/{job}"))).collect();
     // The run waits for work, and before there is any, no line can be written any more.
-    let first = stage.start_run(&["--manifest", "lists/m.jsonl", "--max-jobs", &JOBS.to_string()]);
+    let mut first = stage.start_run(&["--manifest", "lists/m.jsonl", "--max-jobs", &JOBS.to_string()]);
     let manifest = stage.folder().join("lists/m.jsonl");
-    made(&manifest).await;
+    first.wait_until_it_says("nothing to do yet").await;
     std::fs::remove_file(&manifest).unwrap();
     std::fs::create_dir(&manifest).unwrap();
     stage.import(&records).await;
