@@ -2,17 +2,14 @@
 //!
 //! An insertion, like `enqueue`: nothing here was in a state that it could leave, so no transition is applied.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
-use sqlx::Row as _;
 
 use super::anchor::Anchor;
-use super::enqueue::{self, Opening};
+use super::enqueue::{self, Opening, inserted};
 use super::open::failed;
 use super::rows::unwritable;
 use super::tx::Tx;
-use crate::{AdoptedJob, Enqueued, JobId, JobState, Result, Timestamp};
+use crate::{AdoptedJob, Enqueued, JobState, Result, Timestamp};
 
 /// The longest last error, in bytes.
 const LAST_ERROR_MAX: usize = 2048;
@@ -65,14 +62,16 @@ impl<'j> AdoptedRow<'j> {
     }
 }
 
-const ADOPT: &str = "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, attempts,
+const ADOPT: &str = concat!(
+    "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, attempts,
                            max_attempts, available_at, last_error, published, created_at, updated_at, finished_at)
          SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
                 value ->> 'role', value ->> 'priority', value ->> 'priority', value ->> 'state', value ->> 'attempts',
                 value ->> 'max_attempts', value ->> 'available_at', value ->> 'last_error', value ->> 'published',
                 value ->> 'created_at', value ->> 'updated_at', value ->> 'finished_at'
-         FROM json_each(?1) WHERE true
-         ON CONFLICT (artifact_id) DO NOTHING RETURNING id, artifact_id";
+         FROM json_each(?1) WHERE true ",
+    inserted!()
+);
 
 const ADOPTED: &str = "INSERT INTO history (job, at, event, reason)
          SELECT value ->> 0, ?2, 'adopted', value ->> 1 FROM json_each(?1)";
@@ -80,12 +79,7 @@ const ADOPTED: &str = "INSERT INTO history (job, at, event, reason)
 /// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
 pub(super) async fn adopt(tx: &mut Tx<'_>, jobs: &[AdoptedJob], anchor: &Anchor) -> Result<Vec<Enqueued>> {
     let rows: Vec<AdoptedRow<'_>> = jobs.iter().map(|job| AdoptedRow::new(job, anchor, tx.now)).collect();
-    let inserted = sqlx::query(ADOPT)
-        .bind(serde_json::to_string(&rows).map_err(unwritable)?)
-        .fetch_all(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
-    let new: HashMap<String, JobId> = inserted.iter().map(|row| (row.get(1), JobId(row.get(0)))).collect();
+    let new = enqueue::insert(tx, ADOPT, &rows).await?;
     let ids = jobs.iter().map(|adopted| &adopted.job.artifact_id);
     let answers = enqueue::answers(tx, ids, new).await?;
 

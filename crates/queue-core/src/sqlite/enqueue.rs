@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
 use sqlx::Row as _;
 
 use super::lanes;
@@ -13,16 +14,40 @@ use crate::{ArtifactId, Enqueued, JobId, JobState, NewJob, Result};
 /// A new job: artifact, payload, resolver hint, lane, role, priority, most attempts, and when it is available.
 type NewRow<'j> = (&'j str, &'j str, Option<&'j str>, &'j str, &'static str, u8, Option<u32>, i64);
 
-/// Rows are numbered one after the other, and none is ever deleted: the new ones are the last. They are answered as one
-/// text, since each row that is handed over by itself can wake two threads.
-const ENQUEUE: &str = "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
+/// The end of a statement that inserts jobs: those that are new, as one list. Rows are numbered one after the other and none
+/// is ever deleted, so these are the last.
+macro_rules! inserted {
+    () => {
+        "ON CONFLICT (artifact_id) DO NOTHING;
+     SELECT json_group_array(json_array(artifact_id, id)) FROM jobs
+     WHERE changes() > 0 AND id > last_insert_rowid() - changes()"
+    };
+}
+pub(super) use inserted;
+
+const ENQUEUE: &str = concat!(
+    "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
                            available_at, created_at, updated_at)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 5, 'queued',
                 value ->> 6, value ->> 7, ?2, ?2
-         FROM json_each(?1) WHERE true
-         ON CONFLICT (artifact_id) DO NOTHING;
-     SELECT json_group_array(json_array(artifact_id, id)) FROM jobs
-     WHERE changes() > 0 AND id > last_insert_rowid() - changes()";
+         FROM json_each(?1) WHERE true ",
+    inserted!()
+);
+
+/// Carries out a statement that ends with `inserted`, on rows as a JSON text ?1. Returns the new jobs' numbers by artifact.
+pub(super) async fn insert<R: Serialize + Sync>(
+    tx: &mut Tx<'_>,
+    statement: &'static str,
+    rows: &[R],
+) -> Result<HashMap<String, JobId>> {
+    let row = sqlx::query(statement)
+        .bind(serde_json::to_string(rows).map_err(unwritable)?)
+        .bind(tx.now.0)
+        .fetch_one(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    Ok(list::<(String, JobId)>(row.get(0))?.into_iter().collect())
+}
 
 fn new_row(job: &NewJob, available_at: i64) -> NewRow<'_> {
     let NewJob { artifact_id, payload, resolver_hint, place, priority, max_attempts, .. } = job;
@@ -44,13 +69,7 @@ pub(super) async fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Enqu
     let now = tx.now;
     let available_at = |job: &NewJob| now.plus(job.delay).0;
     let rows: Vec<NewRow<'_>> = jobs.iter().map(|job| new_row(job, available_at(job))).collect();
-    let row = sqlx::query(ENQUEUE)
-        .bind(serde_json::to_string(&rows).map_err(unwritable)?)
-        .bind(tx.now.0)
-        .fetch_one(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
-    let new: HashMap<String, JobId> = list::<(String, JobId)>(row.get(0))?.into_iter().collect();
+    let new = insert(tx, ENQUEUE, &rows).await?;
     tx.count(None, JobState::Queued, new.len() as u64);
     let answers = answers(tx, jobs.iter().map(|job| &job.artifact_id), new).await?;
     let new = jobs.iter().zip(&answers).filter(|(_, answer)| matches!(answer, Enqueued::New(_)));
