@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn the_json_of_a_page() {
         let (rows, rules) = (rows(), LaneRules::default());
-        let lanes = rows[2..6].iter().map(|row| Shape::new(row, &rules, NOON)).collect();
+        let lanes = rows[2..7].iter().map(|row| Shape::new(row, &rules, NOON)).collect();
         insta::assert_snapshot!(
             serde_json::to_string_pretty(&Page { lanes, next: Some("z.example") }).unwrap()
         );
