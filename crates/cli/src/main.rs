@@ -12,6 +12,7 @@ mod limits;
 mod output;
 mod program;
 mod progress;
+mod refusal;
 mod signals;
 mod store;
 mod summary;
