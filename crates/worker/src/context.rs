@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longhaul_events::{Event, Observer};
+use longhaul_events::{Event, Observer, WaitCause};
 use longhaul_limiter::{Clock, Keying, Lane, Role};
 use longhaul_pipeline::{Context, Grant};
 use longhaul_queue_core::{Admission, AdmitRequest, LeaseToken, LeasedJob, Place, QueueError};
@@ -38,6 +38,8 @@ pub(crate) struct JobContext {
     cancelled: CancellationToken,
     last_lane: Mutex<Lane>,
     fault: Mutex<Option<String>>,
+    /// Why the try was sent back to the queue, and into which lane.
+    sent_back: Mutex<Option<(WaitCause, Lane)>>,
 }
 
 impl JobContext {
@@ -57,6 +59,7 @@ impl JobContext {
             cancelled,
             last_lane: Mutex::new(leased.place.lane.clone()),
             fault: Mutex::new(None),
+            sent_back: Mutex::new(None),
         }
     }
 
@@ -73,6 +76,28 @@ impl JobContext {
     /// What the store said that no repeating mends, if it did.
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the job has to wait for in the queue, and in which lane, if a request was told so.
+    pub(crate) fn sent_back(&self) -> Option<(WaitCause, Lane)> {
+        self.sent_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The job is to wait in the queue.
+    fn send_back(&self, why: WaitCause, lane: &Lane, after: Duration) -> Grant {
+        let sent = Some((why, lane.clone()));
+        *self.sent_back.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+        Grant::Move { after }
+    }
+
+    /// Which of the two a lane waits for that is not open yet. A lane without a configured pace has only its host's
+    /// word; in others the pace is by far the more frequent.
+    fn not_before(&self, lane: &Lane, role: Role) -> WaitCause {
+        if self.shared.parts.rules.pace(lane, role).0.is_off() {
+            WaitCause::CoolDown
+        } else {
+            WaitCause::Pace
+        }
     }
 
     fn now(&self) -> Duration {
@@ -100,7 +125,8 @@ impl JobContext {
             return Some(self.stop());
         }
         // INV-COOLDOWN: from the instant an answer was read, before the queue knows.
-        self.hold_backs().rest(lane, now).map(|after| Grant::Move { after })
+        let rest = self.hold_backs().rest(lane, now)?;
+        Some(self.send_back(WaitCause::CoolDown, lane, rest))
     }
 
     fn go(&self, lane: &Lane) -> Grant {
@@ -130,8 +156,10 @@ impl JobContext {
                     return self.stop();
                 }
                 // INV-NO-HOLD-AND-WAIT: any answer but `Admitted` has freed the slot, so nothing is held below.
-                Admission::Full => return Grant::Move { after: Duration::ZERO },
-                Admission::NotBefore(after) if after > SHORT_WAIT => return Grant::Move { after },
+                Admission::Full => return self.send_back(WaitCause::Cap, lane, Duration::ZERO),
+                Admission::NotBefore(after) if after > SHORT_WAIT => {
+                    return self.send_back(self.not_before(lane, role), lane, after);
+                }
                 Admission::NotBefore(after) => {
                     wait = after;
                     *waited += after;
@@ -151,7 +179,7 @@ impl JobContext {
                 }
             }
         }
-        Grant::Move { after: wait }
+        self.send_back(self.not_before(lane, role), lane, wait)
     }
 
     /// Calls the store until it answers, with when the answered call was made. `None` if the try has to stop: the
@@ -208,8 +236,8 @@ impl Context for JobContext {
         let mut waited = Duration::ZERO;
         let grant = self.ask(lane, role, &mut waited).await;
         if !waited.is_zero() {
-            let event = Event::Waited { job: self.token.job.0, lane: lane.clone(), waited };
-            self.observer().on_event(&event);
+            let (why, key) = (self.not_before(lane, role), lane.as_str().to_owned());
+            self.observer().on_event(&Event::Waited { job: self.token.job.0, why, key, waited });
         }
         grant
     }

@@ -15,6 +15,7 @@ mod hold_back;
 mod recorded;
 mod trust;
 mod verdict;
+mod waits;
 mod worker;
 
 pub use backoff::StoreBackoff;

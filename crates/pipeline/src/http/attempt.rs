@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use longhaul_events::{Event, Verb};
 use longhaul_limiter::{Lane, Role};
+use tracing::{Instrument as _, info_span};
 
 use super::Inside;
 use super::plan::Plan;
@@ -35,7 +36,7 @@ pub(super) async fn run(inside: &Inside, job: &Job, context: &dyn Context) -> Ru
     };
     let progress = match job.checkpoint.as_deref().and_then(Progress::read) {
         Some(progress) => progress,
-        None => Progress::new(plans(inside, &record, context).await),
+        None => Progress::new(plans(inside, &record, context).instrument(info_span!("resolve")).await),
     };
     let until = context.clock().monotonic() + inside.options.whole_timeout;
     let mut attempt =
@@ -134,13 +135,16 @@ impl Attempt<'_> {
         let lane = self.context.keying().lane(&hop.url).map_err(|error| refused(error.to_string()))?;
         let target = Target { hop, plan, lane: &lane };
         // Before the slot is asked for: reading a part again takes its time.
-        let part = self.take_up(hop).await?;
-        self.admit(target).await?;
+        let prepare = info_span!("prepare", host = %lane);
+        let part = self.take_up(hop).instrument(prepare.clone()).await?;
+        let asked = self.context.clock().monotonic();
+        self.admit(target).instrument(prepare).await?;
         self.progress.requests += 1;
         let started = self.context.clock().monotonic();
-        let mut note = Note::default();
+        let mut note = Note::of(target);
         let step = self.exchange(target, part, &mut note).await;
         let reason = step.as_ref().err().map_or(Reason::Ok, Stop::reason);
+        let ended = note.end(self.context.clock().monotonic(), reason);
         self.context.observer().on_event(&Event::Request {
             job: self.job.number,
             artifact_id: self.job.artifact_id.clone(),
@@ -149,12 +153,16 @@ impl Attempt<'_> {
             url: redact::bare(&hop.url),
             role: plan.role,
             verb: Verb::Get,
+            status: step.as_ref().map_or_else(Stop::status, Step::status),
             http_status: note.http_status,
             content_type: note.content_type,
-            elapsed: self.context.clock().monotonic().saturating_sub(started),
+            wait: started.saturating_sub(asked),
+            elapsed: ended.saturating_sub(started),
             bytes: note.bytes,
             reason: reason.as_str().to_owned(),
             retry_after: note.retry_after,
+            from_cache: false,
+            sha256: step.as_ref().ok().and_then(Step::sha256),
             lane,
         });
         step
