@@ -121,7 +121,7 @@ impl Host {
         // Answers to requests that were under way when it closed are the same closing.
         self.sums.closings += u64::from(now >= self.closed_until);
         let until = self.closed_until.max(now + length);
-        self.sums.closed += until - self.closed_until.max(now).min(until);
+        self.sums.closed += until.saturating_sub(self.closed_until.max(now));
         self.closed_until = until;
         cause.clone_into(&mut self.cause);
     }

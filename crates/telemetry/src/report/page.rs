@@ -145,11 +145,11 @@ fn strip(page: &mut String, report: &Report) {
 
 fn tiles(page: &mut String, report: &Report) {
     let (jobs, requests) = (&report.jobs, &report.requests);
-    let time = seconds(report.seconds);
+    let took = seconds(report.seconds);
     let ended = jobs.done + jobs.error + jobs.skipped;
     let throttled = requests.answered_429 + requests.answered_503;
     let waited: f64 = report.waits.values().map(|wait| wait.seconds).sum();
-    let per_second = if time.is_zero() { 0.0 } else { requests.received_bytes as f64 / time.as_secs_f64() };
+    let per_second = if took.is_zero() { 0.0 } else { requests.received_bytes as f64 / took.as_secs_f64() };
     let _ = writeln!(page, "<dl class=\"tiles\">");
     let mut tile = |name: &str, value: &str, about: &str| {
         let _ = writeln!(
@@ -166,7 +166,7 @@ fn tiles(page: &mut String, report: &Report) {
         format!("{} of what ended", text::share(jobs.error, ended))
     };
     tile("Failed", &count(jobs.error), &failed);
-    tile("Speed", &rate(jobs.done, time), &format!("{}/s received", bytes(per_second as u64)));
+    tile("Speed", &rate(jobs.done, took), &format!("{}/s received", bytes(per_second as u64)));
     tile(
         "Requests",
         &count(requests.started),

@@ -57,17 +57,16 @@ fn verdict(page: &mut String, report: &Report) {
             ("bad", format!("{first}{others} had more requests in flight than the cap."))
         }
     };
-    let asked = match quiet {
-        0 => "None asked for quiet.".to_owned(),
-        _ => {
-            let closings: u64 = report.hosts.listed.iter().map(|row| row.closings).sum::<u64>()
-                + report.hosts.others.as_ref().map_or(0, |others| others.closings);
-            format!(
-                "{} asked for quiet, and hosts were left alone {}.",
-                number_of(quiet, "answer", "answers"),
-                number_of(closings, "time", "times")
-            )
-        }
+    let closings: u64 = report.hosts.listed.iter().map(|row| row.closings).sum::<u64>()
+        + report.hosts.others.as_ref().map_or(0, |others| others.closings);
+    let asked = if quiet + closings == 0 {
+        "None asked for quiet.".to_owned()
+    } else {
+        format!(
+            "{} asked for quiet, and hosts were left alone {}.",
+            number_of(quiet, "answer", "answers"),
+            number_of(closings, "time", "times")
+        )
     };
     let _ = writeln!(page, "<p class=\"verdict {class}\">{} {}</p>", escaped(&caps), escaped(&asked));
 }

@@ -118,6 +118,9 @@ fn when(report: &Report) -> String {
     format!("{what} Half of it after {}, nine tenths after {}, the last after {}.", by(5), by(9), by(10))
 }
 
+/// How high a picture's layer is in a bucket, with those below it.
+type Layer = fn(&ProgressBucket) -> u64;
+
 /// Jobs that have ended, one outcome above the other.
 fn ended(page: &mut String, report: &Report) {
     let time = Axis::of_time(report.seconds, 10);
@@ -127,7 +130,7 @@ fn ended(page: &mut String, report: &Report) {
     let _ = writeln!(page, "<figure>");
     LARGE.begin(page, "Artifacts that had ended, by outcome, over time");
     // Lowest first; each layer is drawn from the floor, the highest sum first, so that no seam shows.
-    let layers: [(&str, fn(&ProgressBucket) -> u64); 3] = [
+    let layers: [(&str, Layer); 3] = [
         ("skipped", |bucket| bucket.done + bucket.error + bucket.skipped),
         ("error", |bucket| bucket.done + bucket.error),
         ("done", |bucket| bucket.done),
