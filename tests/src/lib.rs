@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod program;
+mod receiver;
 mod stage;
 
 pub use program::{Finished, Program, program_path};
+pub use receiver::{Manners, Otlp, Receiver, Taken};
 pub use stage::{LOCAL, Stage};
 
 /// Whether the full figures are asked for.

@@ -1,7 +1,8 @@
 //! `cargo xtask reference`: writes the reference of the command line and the pages of the manual, as the program itself
-//! prints them, and the reference of the events. `cargo xtask tidy` fails if what is committed is not that.
+//! prints them, and the references of events and metrics. `cargo xtask tidy` fails if what is committed is not that.
 
 mod events;
+mod metrics;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,9 @@ pub(crate) const PAGE: &str = "docs/src/reference/command-line.md";
 
 /// The reference of the events.
 pub(crate) const EVENTS: &str = "docs/src/reference/events.md";
+
+/// The reference of the metrics and traces.
+pub(crate) const METRICS: &str = "docs/src/reference/metrics.md";
 
 /// Where the pages of the manual are; nothing else is there.
 pub(crate) const MANUAL: &str = "docs/man";
@@ -44,6 +48,7 @@ pub(crate) fn made() -> Result<BTreeMap<String, String>> {
     let mut made = BTreeMap::from([
         (PAGE.to_owned(), process::read(program().arg("reference"))?),
         (EVENTS.to_owned(), events::page()),
+        (METRICS.to_owned(), metrics::page()),
     ]);
     process::read(program().args(["man", "--dir"]).arg(folder.path()))?;
     for page in fs::read_dir(folder.path())? {

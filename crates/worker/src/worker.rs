@@ -130,6 +130,9 @@ impl Worker {
             otel.status_code = field::Empty,
         );
         let finished = self.try_once(leased, replied_at, cancelled).instrument(span.clone()).await;
+        span.in_scope(|| {
+            tracing::debug!(verdict = finished.verdict(), reason = finished.reason(), "a try is over");
+        });
         if !span.is_disabled() {
             span.record("outcome", finished.verdict());
             span.record("reason", finished.reason());

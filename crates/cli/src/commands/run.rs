@@ -3,6 +3,7 @@
 mod others;
 mod records;
 pub(super) mod settings;
+mod telemetry;
 mod watch;
 
 use std::path::PathBuf;
@@ -14,10 +15,11 @@ use longhaul_limiter::{Clock, Lane, LaneRules};
 use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
-use longhaul_telemetry::RunEnding;
+use longhaul_telemetry::{Export, RunEnding};
 
 use self::others::Others;
 use self::records::{Ending, Records};
+use self::telemetry::Telemetry;
 use self::watch::Watch;
 use super::import::{open_all, print_report};
 use crate::args::{Format, Global, LogFormat, RunArgs};
@@ -34,6 +36,7 @@ use crate::summary::{End, Summary};
 pub(crate) async fn run(
     global: &Global,
     args: RunArgs,
+    export: Option<Export>,
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
@@ -87,13 +90,14 @@ pub(crate) async fn run(
         ));
     }
 
+    let telemetry = Telemetry::start(&args, export, &store, &rules, &clock, console)?;
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
     let parts = Parts {
         queue: Arc::clone(&store.queue),
         admin: Arc::clone(&store.admin),
         store: Some(files),
         pipeline: Arc::new(http),
-        observer: observers(&observer, &records),
+        observer: observers(&observer, telemetry.observers(), &records),
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
@@ -107,7 +111,9 @@ pub(crate) async fn run(
         clock: &clock,
         console,
     };
-    let (ended, signal) = watch.until_its_end(run, &mut signals).await;
+    telemetry.ready();
+    let (ended, signal) = telemetry.beside(watch.until_its_end(run, &mut signals)).await;
+    telemetry.finish(ended.elapsed).await;
 
     if ended.unpublished > 0 {
         let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
@@ -148,8 +154,13 @@ fn manifest(args: &RunArgs) -> PathBuf {
 }
 
 /// Everybody who hears of the run.
-fn observers(progress: &Arc<RunObserver>, records: &Records) -> Arc<dyn Observer> {
+fn observers(
+    progress: &Arc<RunObserver>,
+    telemetry: Vec<Arc<dyn Observer>>,
+    records: &Records,
+) -> Arc<dyn Observer> {
     let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
+    all.extend(telemetry);
     all.extend(records.observers());
     Arc::new(Fanout::new(all))
 }

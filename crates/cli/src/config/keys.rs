@@ -48,6 +48,8 @@ const PLACES: &[(&[&str], &str, &str, &str)] = &[
     (RUN, "attempts_max_size", "files", "attempts_max"),
     (RUN, "attempts_keep", "files", "attempts_keep"),
     (RUN, "report", "files", "report"),
+    (RUN, "metrics_listen", "metrics", "listen"),
+    (RUN, "metrics_label_values", "metrics", "label_values"),
     (LIMITED, "contact", "http", "contact"),
     (RUN, "allow_network", "http", "allow_networks"),
     (RUN, "no_robots", "http", "no_robots"),
