@@ -7,25 +7,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use longhaul_telemetry::{Instrument, METRICS};
 use serde_json::Value;
-
-/// The metrics with their labels.
-const METRICS: &[(&str, &[&str])] = &[
-    ("contentdownload_queue_depth", &["state"]),
-    ("contentdownload_jobs_completed_total", &["outcome"]),
-    ("contentdownload_jobs_failed_total", &["reason"]),
-    ("contentdownload_jobs_inflight", &[]),
-    ("contentdownload_attempts_total", &["resolver", "status", "reason", "verb"]),
-    ("contentdownload_outcomes_total", &["resolver", "outcome", "reason"]),
-    ("contentdownload_retries_total", &["resolver", "reason"]),
-    ("contentdownload_bytes_total", &["resolver"]),
-    ("contentdownload_http_latency_ms", &["resolver", "verb"]),
-    ("contentdownload_rate_sleep_ms", &["host"]),
-    ("contentdownload_resolver_concurrency_wait_ms", &["resolver"]),
-    ("contentdownload_host_concurrency_wait_ms", &["host"]),
-    ("contentdownload_leases_lost_total", &[]),
-    ("contentdownload_lanes", &["state"]),
-];
 
 /// Labels that Prometheus gives to whatever it scrapes.
 const OF_TARGETS: [&str; 2] = ["job", "instance"];
@@ -46,15 +29,18 @@ fn read(path: &str) -> String {
 
 /// The labels of a metric as it is queried, or `None` if there is none of that name.
 fn labels_of(name: &str) -> Option<Vec<&'static str>> {
-    let of = |name: &str| METRICS.iter().find(|(known, _)| *known == name).map(|(_, labels)| labels.to_vec());
-    let is_histogram = |base: &str| base.ends_with("_ms");
-    let part = |suffix: &str| name.strip_suffix(suffix).filter(|base| is_histogram(base)).and_then(of);
+    let of = |name: &str, histogram: bool| {
+        let is_it = |metric: &&longhaul_telemetry::Metric| {
+            metric.name == name && (metric.instrument == Instrument::Histogram) == histogram
+        };
+        METRICS.iter().find(is_it).map(|metric| metric.labels.to_vec())
+    };
+    let part = |suffix: &str| name.strip_suffix(suffix).and_then(|base| of(base, true));
     if let Some(mut labels) = part("_bucket") {
         labels.push("le");
         return Some(labels);
     }
-    let whole = || of(name).filter(|_| !is_histogram(name));
-    part("_sum").or_else(|| part("_count")).or_else(whole)
+    part("_sum").or_else(|| part("_count")).or_else(|| of(name, false))
 }
 
 fn is_name(c: char) -> bool {
@@ -162,8 +148,9 @@ fn the_board_shows_metrics_that_there_are_and_all_of_them() {
         assert!(known.contains(label), "{definition}");
     }
     assert_eq!(problems, Vec::<String>::new());
-    for (metric, _) in METRICS {
-        assert!(queries.iter().any(|(query, _)| query.contains(metric)), "{metric} is not on the board");
+    for metric in METRICS {
+        let name = metric.name;
+        assert!(queries.iter().any(|(query, _)| query.contains(name)), "{name} is not on the board");
     }
 }
 

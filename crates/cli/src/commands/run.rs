@@ -97,7 +97,7 @@ pub(crate) async fn run(
         admin: Arc::clone(&store.admin),
         store: Some(files),
         pipeline: Arc::new(http),
-        observer: observers(&observer, &records, telemetry.observers()),
+        observer: observers(&observer, telemetry.observers(), &records),
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
@@ -156,8 +156,8 @@ fn manifest(args: &RunArgs) -> PathBuf {
 /// Everybody who hears of the run.
 fn observers(
     progress: &Arc<RunObserver>,
-    records: &Records,
     telemetry: Vec<Arc<dyn Observer>>,
+    records: &Records,
 ) -> Arc<dyn Observer> {
     let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
     all.extend(telemetry);

@@ -193,8 +193,8 @@ fn bar(
     }
     let (x, end) = (SMALL.x(time, from), SMALL.x(time, from + length));
     let (top, foot) = (SMALL.y(values, high), SMALL.y(values, low));
-    // What is there is seen, however little it is.
-    let height = (foot - top).max(1.5);
+    // What is there is seen, however little it is: above all a host that asks for quiet.
+    let height = (foot - top).max(if class == "throttled" { 4.0 } else { 1.5 });
     // A hair apart, unless that would be most of it.
     let gap = if end - x > 3.0 { 1.0 } else { 0.0 };
     let _ = writeln!(
