@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longhaul_events::{Event, Observer};
-use longhaul_limiter::{Clock, Keying, Lane, Role};
+use longhaul_limiter::{Clock, Keying, Lane, Role, Scope};
 use longhaul_pipeline::{Context, Grant};
 use longhaul_queue_core::{Admission, AdmitRequest, LeaseToken, LeasedJob, Place, QueueError};
 use tokio_util::sync::CancellationToken;
 
+use crate::permits::{Permits, Waited};
 use crate::worker::Shared;
 use crate::{HoldBacks, LeaseTrust, StoreBackoff};
 
@@ -38,6 +39,7 @@ pub(crate) struct JobContext {
     cancelled: CancellationToken,
     last_lane: Mutex<Lane>,
     fault: Mutex<Option<String>>,
+    permits: Permits,
 }
 
 impl JobContext {
@@ -47,8 +49,11 @@ impl JobContext {
         replied_at: Duration,
         cancelled: CancellationToken,
     ) -> Self {
+        let (limits, lines) = (Arc::clone(&shared.parts.limits), Arc::clone(&shared.lines));
+        let permits = Permits::new(limits, lines, Arc::clone(&shared.parts.clock));
         Self {
             shared,
+            permits,
             token: leased.token,
             place: leased.place.clone(),
             start_until: replied_at + leased.start_within,
@@ -108,14 +113,25 @@ impl JobContext {
         Grant::Go
     }
 
-    async fn ask(&self, lane: &Lane, role: Role, waited: &mut Duration) -> Grant {
+    /// Asks the queue, with what this process grants at hand: whatever of both is there waits for the other only after it
+    /// has been given back.
+    async fn ask(&self, lane: &Lane, role: Role, has_permits: bool, waited: &mut Duration) -> Grant {
         let request = AdmitRequest {
             token: self.token,
             place: Place::new(lane.clone(), role),
             rules: Arc::clone(&self.shared.parts.rules),
         };
         let mut wait = Duration::ZERO;
+        let (mut has_permits, mut has_waited) = (has_permits, false);
         for _ in 0..MOST_ASKS {
+            if !has_permits && !self.permits.try_start().await {
+                match self.wait_for_permits().await {
+                    Waited::Granted => has_waited = true,
+                    Waited::Later(after) => return Grant::Later { after },
+                    Waited::Cancelled => return self.stop(),
+                }
+            }
+            has_permits = true;
             if let Some(refusal) = self.refusal(lane) {
                 return refusal;
             }
@@ -130,11 +146,15 @@ impl JobContext {
                     return self.stop();
                 }
                 // INV-NO-HOLD-AND-WAIT: any answer but `Admitted` has freed the slot, so nothing is held below.
+                // Its slot was given back for a permit: no wonder that another has it.
+                Admission::Full if has_waited => return Grant::Later { after: Duration::ZERO },
                 Admission::Full => return Grant::Move { after: Duration::ZERO },
                 Admission::NotBefore(after) if after > SHORT_WAIT => return Grant::Move { after },
                 Admission::NotBefore(after) => {
                     wait = after;
                     *waited += after;
+                    self.permits.release();
+                    has_permits = false;
                     if !self.sleep(after).await {
                         return self.stop();
                     }
@@ -152,6 +172,29 @@ impl JobContext {
             }
         }
         Grant::Move { after: wait }
+    }
+
+    /// Whether the lease has granted this request: its own, or any of its lane where all roles are counted as one.
+    fn is_granted(&self, lane: &Lane, role: Role) -> bool {
+        let is_counted_as_one = || self.shared.parts.rules.pace(lane, role).1 == Scope::Shared;
+        self.place.lane == *lane
+            && (self.place.role == role || is_counted_as_one())
+            && self.now() <= self.start_until
+    }
+
+    /// Waits for what this process allows itself, with no slot (INV-NO-HOLD-AND-WAIT).
+    async fn wait_for_permits(&self) -> Waited {
+        let nobody = AdmitRequest {
+            token: self.token,
+            place: Place::new(Lane::NONE, Role::Artifact),
+            rules: Arc::clone(&self.shared.parts.rules),
+        };
+        let give_slot_back = async {
+            let admission = self.repeat(|| self.shared.parts.queue.admit(&nobody)).await;
+            // Whatever else the answer is, the slot is free.
+            !matches!(admission, None | Some((Admission::LeaseLost, _)))
+        };
+        self.permits.wait(give_slot_back, &self.cancelled).await
     }
 
     /// Calls the store until it answers, with when the answered call was made. `None` if the try has to stop: the
@@ -202,16 +245,25 @@ impl Context for JobContext {
         }
         // The lease holds a slot for its own place and has counted its pace, for a short time after the reply.
         let first = self.first.swap(false, Ordering::AcqRel);
-        if first && self.place.lane == *lane && self.place.role == role && self.now() <= self.start_until {
+        let has_permits = self.permits.try_start().await;
+        if has_permits && first && self.is_granted(lane, role) {
             return self.go(lane);
         }
         let mut waited = Duration::ZERO;
-        let grant = self.ask(lane, role, &mut waited).await;
+        let grant = self.ask(lane, role, has_permits, &mut waited).await;
         if !waited.is_zero() {
             let event = Event::Waited { job: self.token.job.0, lane: lane.clone(), waited };
             self.observer().on_event(&event);
         }
         grant
+    }
+
+    fn serving(&self, resolver: &str) {
+        self.permits.serve(resolver);
+    }
+
+    async fn received(&self, bytes: u32) {
+        self.shared.parts.limits.bandwidth(bytes).await;
     }
 
     fn hold_back(&self, lane: &Lane, length: Duration) {

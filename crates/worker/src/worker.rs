@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use longhaul_events::{Event, Observer};
-use longhaul_limiter::{Clock, LaneRules};
+use longhaul_limiter::{Clock, LaneRules, Limits};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
 use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::JobContext;
+use crate::permits::Lines;
 use crate::verdict::{decide, lane_reports};
 use crate::{Finished, HoldBacks, LeaseTrust};
 
@@ -38,6 +39,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// The caps and paces that this process is configured to.
     pub rules: Arc<LaneRules>,
+    /// What this process allows itself beside that: concurrency of resolvers, request rate, bandwidth.
+    pub limits: Arc<dyn Limits>,
 }
 
 /// How tries are bounded.
@@ -65,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) parts: WorkerParts,
     pub(crate) trust: Arc<LeaseTrust>,
     pub(crate) hold_backs: HoldBacks,
+    pub(crate) lines: Arc<Lines>,
 }
 
 /// Runs leased jobs, one a call, any number at the same time.
@@ -86,7 +90,8 @@ enum End {
 impl Worker {
     /// A worker whose tries start requests only while `trust` holds.
     pub fn new(parts: WorkerParts, config: WorkerConfig, trust: Arc<LeaseTrust>) -> Self {
-        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new() });
+        let lines = Arc::new(Lines::default());
+        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new(), lines });
         Self { shared, config }
     }
 
