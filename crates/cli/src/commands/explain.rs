@@ -30,7 +30,7 @@ pub(crate) async fn explain(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits)?;
+    let rules = limits::rules(&args.limits, global.keying())?;
     let Some((job, _)) = find(&store, &args.id).await? else {
         say_missing(&store, &args.id, console);
         return Ok(Exit::Failure);
