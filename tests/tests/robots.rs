@@ -1,6 +1,8 @@
 //! robots.txt in the whole program: asked first, believed across restarts, obeyed, and waited for.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use longhaul_origin::{Answer, Behaviour, HostConfig, Shape};
 use longhaul_queue_core::JobState;
 use longhaul_tests::Stage;
@@ -66,6 +68,22 @@ async fn what_is_disallowed_is_skipped_with_its_reason_and_never_requested() {
     let ended = run(&stage, &["--no-robots"]).await.expect_code(0);
     assert!(ended.stderr.contains("robots.txt is neither asked for nor obeyed"), "{}", ended.stderr);
     assert_eq!(stage.jobs().await["ignored"].state, JobState::Done);
+}
+
+/// No two requests come closer than the file asks for, its own among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crawl_delay_is_kept_between_all_requests() {
+    let stage = Stage::new([host("slow", rules("User-agent: *\nCrawl-delay: 1\n"))]).await;
+    let records: Vec<Value> =
+        (0..5).map(|job| stage.record(&format!("slow-{job}"), "slow", &format!("/{job}"))).collect();
+    stage.import(&records).await;
+    let _ = run(&stage, &[]).await.expect_code(0);
+    let _ = stage.check_drained(&records).await;
+    let arrivals = stage.origin.arrivals("slow");
+    assert_eq!(arrivals.len(), 6);
+    for pair in arrivals.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(1_000), "{arrivals:?}");
+    }
 }
 
 /// A host whose file cannot be read is closed for all its jobs, across a restart, and charged to none.

@@ -108,8 +108,9 @@ mod tests {
 
     fn rules(flags: &[&str]) -> LaneRules {
         let line = ["longhaul", "queue", "run"].iter().chain(flags);
-        match Cli::try_parse_from(line).unwrap().command {
-            Command::Queue(QueueCommand::Run(args)) => lane_rules(&args, Keying::default()).unwrap(),
+        let cli = Cli::try_parse_from(line).unwrap();
+        match cli.command {
+            Command::Queue(QueueCommand::Run(args)) => lane_rules(&args, cli.global.keying()).unwrap(),
             other => panic!("{other:?}"),
         }
     }

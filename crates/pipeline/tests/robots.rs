@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use longhaul_events::Event;
-use longhaul_limiter::Role;
+use longhaul_limiter::{Controller, Role};
 use longhaul_origin::{Answer, Behaviour, Fault, Reply, RetryAfter, Target};
 use longhaul_pipeline::{FailureClass, Grant, HostReport, Outcome, Pipeline as _, Reason, RunResult};
 use serde_json::json;
@@ -337,6 +337,13 @@ async fn a_long_file_is_read_as_far_as_it_counts() {
 async fn a_crawl_delay_is_kept_from_the_first_request_on() {
     let bench = saying("User-agent: *\nCrawl-delay: 7\n").await;
     let desk = Desk::default();
-    run(&bench.pipeline(), &bench.job("/x.pdf"), &desk).await;
-    assert_eq!(desk.held(), [(bench.lane("a"), Duration::from_secs(7))]);
+    let result = run(&bench.pipeline(), &bench.job("/x.pdf"), &desk).await;
+    let (lane, every) = (bench.lane("a"), Duration::from_secs(7));
+    assert_eq!(desk.held(), [(lane.clone(), every)]);
+    let (controller, valid_for) = (Controller::CrawlDelay, MINUTE * 120);
+    assert!(
+        result.hosts.contains(&HostReport::Paced { lane, controller, every, valid_for }),
+        "{:?}",
+        result.hosts
+    );
 }

@@ -162,7 +162,7 @@ fn shown(shape: &Shape, forecast: &Forecast) -> String {
         for change in &forecast.changes {
             grid.row([change.flags.clone(), duration(change.takes)]);
         }
-        let _ = write!(text, "\n\n{}", grid.text(data_width()));
+        let _ = write!(text, "\n{}", grid.text(data_width()));
     }
     text
 }

@@ -16,7 +16,7 @@ use longhaul_queue_core::{
 };
 
 /// At most so many jobs are in the queue at a time; the hosts with the most artifacts come first.
-const IN_QUEUE: usize = 50_000;
+const IN_QUEUE: usize = 10_000;
 /// The process never expires: nothing of it can be lost here.
 const FOR_EVER: Duration = Duration::from_hours(24 * 366 * 1000);
 /// The store's time has this grain.

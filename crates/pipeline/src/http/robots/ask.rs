@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use longhaul_limiter::{Lane, Role};
+use longhaul_limiter::{Controller, Lane, Role};
 use reqwest::{Response, header};
 use tokio::sync::watch;
 use url::Url;
@@ -192,11 +192,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The next request keeps the distance from this one that the file asks for.
-    fn heed_delay(&self, rules: &Rules, lane: &Lane) {
-        if let Some(delay) = rules.crawl_delay() {
-            self.context.hold_back(lane, delay);
-        }
+    /// From now on requests keep the distance that the file asks for: all of them once the queue knows, and the next one
+    /// from this very one on.
+    fn heed_delay(&mut self, rules: &Rules, lane: &Lane) {
+        let Some(every) = rules.crawl_delay() else { return };
+        self.context.hold_back(lane, every);
+        // Each reading renews it, so it ends soon after the file that no longer asks for it.
+        let valid_for = self.inside.options.robots_ttl * 2;
+        let controller = Controller::CrawlDelay;
+        self.hosts.push(HostReport::Paced { lane: lane.clone(), controller, every, valid_for });
     }
 
     /// One request for the file: asks to be admitted, asks, tells.
