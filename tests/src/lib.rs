@@ -6,10 +6,12 @@
 
 mod pool;
 mod program;
+mod receiver;
 mod stage;
 
 pub use pool::{Wanted, fair_pool};
 pub use program::{Finished, Program, program_path};
+pub use receiver::{Manners, Otlp, Receiver, Taken};
 pub use stage::{LOCAL, Stage};
 
 /// Whether the full figures are asked for.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use longhaul_limiter::{Clock, SystemClock};
+use longhaul_telemetry::Export;
 
 use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, PlanArgs, QueueCommand};
 use crate::commands;
@@ -131,7 +132,14 @@ fn located(error: anyhow::Error, configuration: &Configuration, matches: &ArgMat
 
 fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let logging = Logging::start(&cli.global, console, Arc::clone(&clock))?;
+    // Only a run has something to send.
+    let mut export = match &cli.command {
+        Command::Queue(QueueCommand::Run(_)) => {
+            Export::from_environment(Arc::clone(&clock)).map_err(|error| UsageError(error.to_string()))?
+        }
+        _ => None,
+    };
+    let logging = Logging::start(&cli.global, console, Arc::clone(&clock), export.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let global = &cli.global;
@@ -139,7 +147,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
         match command {
             QueueCommand::Import(args) => commands::import(global, args, console, clock).await,
             QueueCommand::Enqueue(args) => commands::enqueue(global, args, console, clock).await,
-            QueueCommand::Run(args) => commands::run(global, *args, console, clock).await,
+            QueueCommand::Run(args) => commands::run(global, *args, export.take(), console, clock).await,
             QueueCommand::Stats(args) => commands::stats(global, args, console, clock).await,
             QueueCommand::List(args) => commands::list(global, args, console, clock).await,
             QueueCommand::Show(args) => commands::show(global, args, console, clock).await,

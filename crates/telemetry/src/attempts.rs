@@ -89,6 +89,7 @@ fn line(run_id: &str, event: &Event) -> Option<Value> {
         bytes,
         reason,
         retry_after,
+        ..
     } = event
     else {
         return None;
@@ -142,7 +143,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::time::Duration;
 
-    use longhaul_events::Verb;
+    use longhaul_events::{RequestStatus, Verb};
     use longhaul_limiter::{Lane, Role};
 
     use super::*;
@@ -157,12 +158,16 @@ mod tests {
             lane: Lane::new("h.example").unwrap(),
             role: Role::Artifact,
             verb: Verb::Get,
+            status: RequestStatus::Throttled,
             http_status: Some(429),
             content_type: None,
+            wait: Duration::ZERO,
             elapsed: Duration::from_millis(12),
             bytes: 0,
             reason: "throttled".to_owned(),
             retry_after: Some(Duration::from_secs(2)),
+            from_cache: false,
+            sha256: None,
         }
     }
 

@@ -16,6 +16,7 @@ mod permits;
 mod recorded;
 mod trust;
 mod verdict;
+mod waits;
 mod worker;
 
 pub use backoff::StoreBackoff;

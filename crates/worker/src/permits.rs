@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use longhaul_events::WaitCause;
 use longhaul_limiter::{Clock, Key, LimitPermit, Limits};
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +93,7 @@ pub(crate) struct Permits {
 struct State {
     /// The resolver's key, if it has a cap.
     key: Option<(Key, u32)>,
+    resolver: String,
     /// Its permit, and since when it is held.
     held: Option<(LimitPermit, Duration)>,
 }
@@ -120,7 +122,18 @@ impl Permits {
         }
         self.release();
         let cap = self.limits.cap(&key);
-        self.lock().key = cap.map(|cap| (key, cap));
+        let mut state = self.lock();
+        state.key = cap.map(|cap| (key, cap));
+        resolver.clone_into(&mut state.resolver);
+    }
+
+    /// What a wait is for, and for whose turn.
+    pub(crate) fn cause(&self) -> (WaitCause, String) {
+        let state = self.lock();
+        match state.key {
+            Some(_) => (WaitCause::Resolver, state.resolver.clone()),
+            None => (WaitCause::Process, String::new()),
+        }
     }
 
     /// Gives the resolver's permit back.

@@ -1,5 +1,6 @@
 //! The flags of `queue run`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,19 @@ pub(crate) struct RunArgs {
     /// How the summary is printed
     #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
     pub(crate) format: Format,
+    /// Serve metrics there, like 127.0.0.1:9464
+    ///
+    /// Serve metrics for Prometheus on this address, like 127.0.0.1:9464: `/metrics`, and `/healthz` and `/readyz` for
+    /// supervisors. Whoever can reach it can read it. OTLP is exported where the variables of OpenTelemetry ask for it,
+    /// such as OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long, value_name = "ADDRESS", env = "LONGHAUL_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Hosts with a label of their own
+    ///
+    /// How many hosts, and how many resolvers, have a label of their own in metrics; all further ones are `other`
+    #[arg(long, value_name = "N", env = "LONGHAUL_METRICS_LABEL_VALUES", default_value = "100",
+        value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) metrics_label_values: u16,
 
     /// For files and manifest.jsonl
     ///

@@ -2,6 +2,7 @@
 
 mod others;
 pub(super) mod settings;
+mod telemetry;
 mod watch;
 
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ use longhaul_limiter::{Clock, Lane, LaneRules};
 use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
-use longhaul_telemetry::AttemptsFile;
+use longhaul_telemetry::{AttemptsFile, Export};
 
 use self::others::Others;
+use self::telemetry::Telemetry;
 use self::watch::Watch;
 use super::import::{open_all, print_report};
 use crate::args::{Format, Global, LogFormat, RunArgs};
@@ -32,6 +34,7 @@ use crate::summary::{End, Summary};
 pub(crate) async fn run(
     global: &Global,
     args: RunArgs,
+    export: Option<Export>,
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
@@ -82,6 +85,7 @@ pub(crate) async fn run(
         ));
     }
 
+    let telemetry = Telemetry::start(&args, export, &store, &rules, &clock, console)?;
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
     let attempts = open_attempts(&args)?;
     let parts = Parts {
@@ -89,7 +93,7 @@ pub(crate) async fn run(
         admin: Arc::clone(&store.admin),
         store: Some(files),
         pipeline: Arc::new(http),
-        observer: observers(&observer, attempts.as_ref()),
+        observer: observers(&observer, attempts.as_ref(), telemetry.observers()),
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
@@ -103,7 +107,9 @@ pub(crate) async fn run(
         clock: &clock,
         console,
     };
-    let (ended, signal) = watch.until_its_end(run, &mut signals).await;
+    telemetry.ready();
+    let (ended, signal) = telemetry.beside(watch.until_its_end(run, &mut signals)).await;
+    telemetry.finish(ended.elapsed).await;
 
     if ended.unpublished > 0 {
         let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
@@ -147,8 +153,13 @@ fn open_attempts(args: &RunArgs) -> Result<Option<Arc<AttemptsFile>>> {
 }
 
 /// Everybody who hears of the run.
-fn observers(progress: &Arc<RunObserver>, attempts: Option<&Arc<AttemptsFile>>) -> Arc<dyn Observer> {
+fn observers(
+    progress: &Arc<RunObserver>,
+    attempts: Option<&Arc<AttemptsFile>>,
+    telemetry: Vec<Arc<dyn Observer>>,
+) -> Arc<dyn Observer> {
     let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
+    all.extend(telemetry);
     all.extend(attempts.map(|attempts| Arc::clone(attempts) as Arc<dyn Observer>));
     Arc::new(Fanout::new(all))
 }

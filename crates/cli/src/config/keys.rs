@@ -49,6 +49,8 @@ const PLACES: &[(&[&str], &str, &str, &str)] = &[
     (RUN, "layout", "files", "layout"),
     (RUN, "manifest", "files", "manifest"),
     (RUN, "attempts", "files", "attempts"),
+    (RUN, "metrics_listen", "metrics", "listen"),
+    (RUN, "metrics_label_values", "metrics", "label_values"),
     (LIMITED, "contact", "http", "contact"),
     (RUN, "allow_network", "http", "allow_networks"),
     (RUNNING, "no_robots", "http", "no_robots"),

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_events::{Event, Verb};
+use longhaul_events::{Event, RequestStatus, Verb};
 use longhaul_limiter::{Lane, Role};
-use url::Url;
+use tracing::{Instrument as _, info_span};
 
 use super::Inside;
 use super::plan::Plan;
@@ -16,7 +16,7 @@ use super::progress::{Partial, PlanEnd, Progress};
 use super::redirect::Hop;
 use super::resolver;
 use super::sink::Sink;
-use super::stop::{Broken, Note, Step, Stop, Target};
+use super::stop::{Broken, Note, Request, Step, Stop, Target};
 use crate::redact;
 use crate::{
     Context, FailureClass, Fetched, Grant, HostReport, Job, Move, Outcome, Reason, Record, RunResult,
@@ -37,7 +37,7 @@ pub(super) async fn run(inside: &Inside, job: &Job, context: &dyn Context) -> Ru
     };
     let progress = match job.checkpoint.as_deref().and_then(Progress::read) {
         Some(progress) => progress,
-        None => Progress::new(plans(inside, &record, context).await),
+        None => Progress::new(plans(inside, &record, context).instrument(info_span!("resolve")).await),
     };
     let until = context.clock().monotonic() + inside.options.whole_timeout;
     let hosts = Vec::new();
@@ -156,27 +156,35 @@ impl Attempt<'_> {
         let target = Target { hop, plan, lane: &lane };
         self.ask_robots(target).await?;
         // Before the slot is asked for: reading a part again takes its time.
-        let part = self.take_up(hop).await?;
-        self.admit(target, plan.role).await?;
+        let prepare = info_span!("prepare", host = %lane);
+        let part = self.take_up(hop).instrument(prepare.clone()).await?;
+        let asked = self.context.clock().monotonic();
+        self.admit(target, plan.role).instrument(prepare).await?;
         self.progress.requests += 1;
         let started = self.context.clock().monotonic();
-        let mut note = Note::default();
+        let mut note = Note::of(target, &hop.url);
         let step = self.exchange(target, part, &mut note).await;
         let reason = step.as_ref().err().map_or(Reason::Ok, Stop::reason);
-        self.tell(&hop.url, target, plan.role, started, note, reason);
+        let (status, sha256) = match &step {
+            Ok(step) => (step.status(), step.sha256()),
+            Err(stop) => (stop.status(), None),
+        };
+        let request = Request { url: &hop.url, role: plan.role, asked, started };
+        self.tell(target, &request, note, (status, reason), sha256);
         step
     }
 
     /// Tells of a request that has ended.
     pub(super) fn tell(
         &self,
-        url: &Url,
         target: Target<'_>,
-        role: Role,
-        started: Duration,
-        note: Note,
-        reason: Reason,
+        request: &Request<'_>,
+        mut note: Note,
+        (status, reason): (RequestStatus, Reason),
+        sha256: Option<String>,
     ) {
+        let Request { url, role, asked, started } = *request;
+        let ended = note.end(self.context.clock().monotonic(), reason);
         self.context.observer().on_event(&Event::Request {
             job: self.job.number,
             artifact_id: self.job.artifact_id.clone(),
@@ -185,12 +193,16 @@ impl Attempt<'_> {
             url: redact::bare(url),
             role,
             verb: Verb::Get,
+            status,
             http_status: note.http_status,
             content_type: note.content_type,
-            elapsed: self.context.clock().monotonic().saturating_sub(started),
+            wait: started.saturating_sub(asked),
+            elapsed: ended.saturating_sub(started),
             bytes: note.bytes,
             reason: reason.as_str().to_owned(),
             retry_after: note.retry_after,
+            from_cache: false,
+            sha256,
             lane: target.lane.clone(),
         });
     }

@@ -255,9 +255,8 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
 
 const LANES: &str = concat!(
     "SELECT (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
-         (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
-         (SELECT coalesce(sum(available_at <= ?4), 0) FROM
-             (SELECT available_at FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS ready,
+         (SELECT json_array(count(*), coalesce(sum(available_at <= ?4), 0)) FROM
+             (SELECT available_at FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS counts,
          (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
     lane_state!("q.lane"),
     " AS lane_state FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
@@ -283,10 +282,13 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
             let closed_until = state.closed_until();
             let pace = state.host_pace(now)?.map(LanePace::from);
             let open_at = row.get::<Option<i64>, _>("open_at").map(|at| Timestamp(at).max(closed_until));
+            // Both in one walk, which is most of what a page costs.
+            let counts = row.get::<&str, _>("counts");
+            let (queued, ready) = serde_json::from_str(counts).map_err(corrupt("the counts of a lane"))?;
             Ok(LaneRow {
                 lane: Lane::new(state.lane).map_err(corrupt("a lane"))?,
-                queued: row.get::<i64, _>("queued").max(0).unsigned_abs(),
-                ready: row.get::<i64, _>("ready").max(0).unsigned_abs(),
+                queued,
+                ready,
                 in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
                 reopening: state.reopening.and_then(|slots| u32::try_from(slots).ok()),
                 pace: pace.map(|pace| LanePace { until: inner.anchor.wall(pace.until), ..pace }),

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::{Desk, ScriptedQueue, fetched, lane, leased};
-use longhaul_events::Event;
+use longhaul_events::{Event, WaitCause};
 use longhaul_limiter::{ConfiguredLimits, Key, Lane, LaneRules, Role};
 use longhaul_pipeline::{Grant, Move, Outcome};
 use longhaul_queue_core::{Admission, ErrorKind, JobId, LeasedJob, Place, QueueError, Result, Verdict};
@@ -264,6 +264,8 @@ async fn inv_no_hold_and_wait_who_waits_for_a_resolver_has_no_slot() {
     assert_eq!(*grants.lock().unwrap(), [Grant::Go, Grant::Go]);
     assert_eq!(desk.queue.asked.lock().unwrap().len(), 2);
     assert_eq!((keyed.held(&Key::resolver("a")), keyed.waiting()), (0, 0));
+    let told = |event: &Event| matches!(event, Event::Waited { job: 8, why: WaitCause::Resolver, key, .. } if key == "a");
+    assert!(desk.recorder.events().iter().any(told), "whose turn it waited for is told");
 }
 
 /// As many wait as may work; who comes then is not in a worker's way.

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use longhaul_events::RequestStatus;
 use longhaul_limiter::{Controller, Lane, Role};
 use reqwest::{Response, header};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 use url::Url;
 
 use super::rules::{MOST_BYTES, Rules};
@@ -21,7 +23,7 @@ use crate::http::deadline::{Deadline, Late};
 use crate::http::exchange::HOLD_BACK;
 use crate::http::fault::Fault;
 use crate::http::progress::PlanEnd;
-use crate::http::stop::{Note, Stop, Target};
+use crate::http::stop::{Note, Request, Stop, Target};
 use crate::{Expect, FailureClass, HostReport, Reason};
 
 /// So many redirects are followed in a row; beyond, the file counts as not there.
@@ -208,17 +210,21 @@ impl<'a> Attempt<'a> {
         // A redirect to where nobody may be sent leads nowhere, so there is no file.
         let Ok(()) = self.inside.client.check(&at.to) else { return Ok(Answer::Rules(Rules::none())) };
         let Ok(lane) = self.context.keying().lane(&at.to) else { return Ok(Answer::Rules(Rules::none())) };
-        self.admit(Target { lane: &lane, ..target }, Role::Landing).await?;
+        let asked = self.context.clock().monotonic();
+        let there = Target { lane: &lane, ..target };
+        self.admit(there, Role::Landing).await?;
         self.progress.requests += 1;
         let started = self.context.clock().monotonic();
-        let mut note = Note::default();
+        let mut note = Note::of(there, &at.to);
         let answer = self.exchange_robots(at, target, &lane, &mut note).await;
-        let reason = match &answer {
-            Ok(Answer::Unreadable(reason, _)) => *reason,
-            Ok(Answer::Rules(_) | Answer::At(_)) => Reason::Ok,
-            Err(stop) => stop.reason(),
+        let came = match &answer {
+            Ok(Answer::Unreadable(reason, _)) => (RequestStatus::Failed, *reason),
+            Ok(Answer::Rules(_)) => (RequestStatus::Ok, Reason::Ok),
+            Ok(Answer::At(_)) => (RequestStatus::Redirected, Reason::Ok),
+            Err(stop) => (stop.status(), stop.reason()),
         };
-        self.tell(&at.to, Target { lane: &lane, ..target }, Role::Landing, started, note, reason);
+        let request = Request { url: &at.to, role: Role::Landing, asked, started };
+        self.tell(there, &request, note, came, None);
         answer
     }
 
@@ -235,7 +241,7 @@ impl<'a> Attempt<'a> {
         let until = self.until.min(context.clock().monotonic() + length);
         let mut deadline = Deadline::new(&**context.clock(), context.cancelled(), length, until);
         let ask = Ask { url: &at.to, referer: None, expect: Expect::Any, rest: None };
-        let sent = deadline.wait(self.inside.client.send(&ask)).await;
+        let sent = deadline.wait(self.inside.client.send(&ask)).instrument(note.span.clone()).await;
         let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -246,7 +252,7 @@ impl<'a> Attempt<'a> {
         };
         self.progress.moves = 0;
         let (status, headers) = (response.status(), response.headers());
-        note.http_status = Some(status.as_u16());
+        note.answered(status.as_u16());
         note.content_type = answer::text(headers, &header::CONTENT_TYPE).map(str::to_owned);
         let answered = format!("{lane} answered {status}");
         if let Meaning::Throttled(retry_after) =
