@@ -40,7 +40,7 @@ pub(crate) async fn run(
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
-    let rules = limits::lane_rules(&args)?;
+    let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
     let sources = open_all(&args.import)?;
     // A run that drains has nothing to wait for in a queue that is not there: the name is mistyped, or nothing was
@@ -267,6 +267,9 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
     console.note(&format!("files    {}", args.output_dir.display()));
     let workers = number_of(u64::from(args.workers), "worker", "workers");
     console.note(&format!("limits   {workers}; each host: {}{}", limits::shown(rules), arxiv(rules)));
+    if args.no_robots {
+        console.note("robots   robots.txt is neither asked for nor obeyed (--no-robots)");
+    }
     if args.contact.is_none() {
         console.note("         give --contact EMAIL, so that a provider can reach you before it blocks you");
     }
