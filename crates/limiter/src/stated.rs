@@ -75,7 +75,7 @@ impl StatedLimits {
             }
             if name == ANY {
                 rules.any = LaneLimits { cap, paces: paces.unwrap_or(LaneLimits::NONE.paces) };
-            } else if let Ok(lane) = Lane::new(name) {
+            } else if let Some(lane) = Lane::new(name).ok().filter(|lane| !lane.is_none()) {
                 let paces = paces.unwrap_or_else(|| rules.any.paces.clone());
                 rules.hosts.insert(lane, LaneLimits { cap, paces });
             }

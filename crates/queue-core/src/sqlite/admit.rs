@@ -16,7 +16,7 @@ use crate::{Admission, AdmitRequest, Result, Timestamp};
 /// What is answered where no end is known: a pause without one.
 const NO_END: Duration = Duration::from_hours(24);
 
-const HELD: &str = "SELECT j.slot, (SELECT json_group_array(DISTINCT limits) FROM workers
+const HELD: &str = "SELECT j.slot, (SELECT json_group_array(limits) FROM workers
              WHERE expires_at > ?3 AND limits IS NOT NULL AND limits IS NOT w.limits)
          FROM jobs j JOIN workers w ON w.id = j.worker_id
          WHERE j.id = ?1 AND j.lease_token = ?2 AND j.state = 'in_progress' AND w.expires_at > ?3";

@@ -212,7 +212,7 @@ impl LaneState {
 
 /// The limits that other processes state, a JSON list of texts.
 pub(super) fn stated(list: &str) -> Result<Vec<LaneRules>> {
-    let texts: Vec<String> = serde_json::from_str(list).map_err(corrupt("the limits of a process"))?;
+    let texts: BTreeSet<String> = serde_json::from_str(list).map_err(corrupt("the limits of a process"))?;
     Ok(texts.into_iter().map(|text| StatedLimits::from_text(text).rules()).collect())
 }
 

@@ -136,7 +136,7 @@ const OPENING: &str = concat!(
             (SELECT min(expires_at) FROM workers w WHERE id <> ?1
                  AND EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id AND state = 'in_progress')), ",
     class_openings!(),
-    ", (SELECT json_group_array(DISTINCT limits) FROM workers WHERE expires_at > ?3 AND limits IS NOT NULL
+    ", (SELECT json_group_array(limits) FROM workers WHERE expires_at > ?3 AND limits IS NOT NULL
             AND limits IS NOT (SELECT limits FROM workers WHERE id = ?1))"
 );
 

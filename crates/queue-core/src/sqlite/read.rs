@@ -199,7 +199,7 @@ const EXPLAIN: &str = concat!(
     "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, w.expires_at,
              (SELECT count(*) FROM jobs WHERE slot = j.lane) AS taken, ",
     lane_state!("j.lane"),
-    " AS lane_state, (SELECT json_group_array(DISTINCT limits) FROM workers WHERE expires_at > ?2
+    " AS lane_state, (SELECT json_group_array(limits) FROM workers WHERE expires_at > ?2
                           AND limits IS NOT NULL) AS stated
       FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?1"
 );
