@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use longhaul_events::{Fanout, Observer};
 use longhaul_limiter::{Clock, Lane, LaneRules};
-use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
+use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd, RunSummary};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
 use longhaul_telemetry::{Export, RunEnding};
@@ -115,14 +115,7 @@ pub(crate) async fn run(
     let (ended, signal) = telemetry.beside(watch.until_its_end(run, &mut signals)).await;
     telemetry.finish(ended.elapsed).await;
 
-    if ended.unpublished > 0 {
-        let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
-        let because = ended.unpublished_because.map_or_else(String::new, |because| format!(" ({because})"));
-        console.warn(&format!(
-            "{files} no final name or no line in the manifest yet{because}; the next run tries again"
-        ));
-        exit = exit.or(Exit::Remains);
-    }
+    exit = exit.or(say_unpublished(&ended, console));
     let (unpublished, elapsed) = (ended.unpublished, ended.elapsed);
     let (ending, end, failed) = why_it_ended(ended.ended, &args);
     let stats = store.queue.stats().await;
@@ -146,6 +139,20 @@ pub(crate) async fn run(
     });
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// Says what the publisher could not do.
+fn say_unpublished(ended: &RunSummary, console: &Console) -> Exit {
+    if ended.unpublished == 0 {
+        return Exit::Success;
+    }
+    let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
+    let because =
+        ended.unpublished_because.as_ref().map_or_else(String::new, |because| format!(" ({because})"));
+    console.warn(&format!(
+        "{files} no final name or no line in the manifest yet{because}; the next run tries again"
+    ));
+    Exit::Remains
 }
 
 /// Where the manifest is.
