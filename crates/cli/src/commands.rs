@@ -10,6 +10,7 @@ mod jobs;
 mod lanes;
 mod list;
 mod manual;
+mod pace_shown;
 mod pause;
 mod prune;
 mod requeue;

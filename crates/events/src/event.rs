@@ -41,6 +41,16 @@ pub enum Event {
         /// How long.
         waited: Duration,
     },
+    /// A request starts: it has been admitted, and what follows is the connect. A job has at most one at a time, which ends
+    /// in a `Request`, or untold with its try.
+    RequestStarted {
+        /// The job.
+        job: i64,
+        /// Whom it presses on.
+        lane: Lane,
+        /// What for.
+        role: Role,
+    },
     /// A request ended: answered and read, or failed.
     Request {
         /// The job.

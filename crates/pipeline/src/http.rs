@@ -6,6 +6,7 @@
 //! judge what comes back.
 
 mod address;
+mod announced;
 mod answer;
 mod attempt;
 mod check;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use longhaul_pipeline::Network;
+use longhaul_telemetry::ReportTarget;
 
 use super::{Format, HostHeader, HostRate, duration, header, rate, size};
 
@@ -68,9 +69,30 @@ pub(crate) struct RunArgs {
     /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
     #[arg(long, value_name = "FILE", env = "LONGHAUL_MANIFEST", help_heading = "Files")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Append a JSON line for each request to this file
+    /// A line for each request, in .jsonl or .csv
+    ///
+    /// Append a line for each request to this file: comma-separated values if its name ends in .csv, else a JSON object
+    /// each. Several processes may share it
     #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
     pub(crate) attempts: Option<PathBuf>,
+    /// At this size a new one begins
+    ///
+    /// At this size the attempts file begins anew: attempts.jsonl becomes attempts.1.jsonl, and so on
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_ATTEMPTS_MAX_SIZE", default_value = "1GiB", help_heading = "Files",
+        value_parser = size::parse)]
+    pub(crate) attempts_max_size: u64,
+    /// So many full ones stay
+    ///
+    /// How many full attempts files stay beside the new one; the oldest is overwritten
+    #[arg(long, value_name = "N", env = "LONGHAUL_ATTEMPTS_KEEP", default_value = "9", help_heading = "Files",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) attempts_keep: u32,
+    /// A page about the run, written at its end
+    ///
+    /// Write a page about the run to this file when it ends, and the same as data beside it: report.html and
+    /// report.json. A name that ends in .json gets the data alone. An earlier report is replaced
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_REPORT", help_heading = "Files")]
+    pub(crate) report: Option<ReportTarget>,
 
     /// Jobs that run at once (1 to 256)
     ///

@@ -1,6 +1,7 @@
 //! `longhaul queue run`: puts queue, pipeline and orchestrator together, and stays with them until the end.
 
 mod others;
+mod records;
 pub(super) mod settings;
 mod telemetry;
 mod watch;
@@ -14,9 +15,10 @@ use longhaul_limiter::{Clock, Lane, LaneRules};
 use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
-use longhaul_telemetry::{AttemptsFile, Export};
+use longhaul_telemetry::{Export, RunEnding};
 
 use self::others::Others;
+use self::records::{Ending, Records};
 use self::telemetry::Telemetry;
 use self::watch::Watch;
 use super::import::{open_all, print_report};
@@ -68,15 +70,18 @@ pub(crate) async fn run(
     }
     let stats = store.queue.stats().await?;
     let unfinished = stats.counts.queued + stats.counts.in_progress;
+    let run_id = WorkerId::random().to_string();
+    let records = Records::open(&args, &run_id, &clock, console)?;
     if args.drain && stats.counts.total() == 0 {
-        return nothing_to_do(&store, &args, &stats, console, exit);
+        return nothing_to_do(&store, &args, (&stats, &rules), &records, console, exit);
     }
-    let http = HttpPipeline::new(settings::http(&args, &store.id)).context("the run cannot start")?;
+    let http =
+        HttpPipeline::new(settings::http(&args, &store.id, &run_id)).context("the run cannot start")?;
     let files = StoreId(http.store_id().to_owned());
     // A run that was killed between a settlement and the file's final name has left that to this one.
     let unpublished = store.admin.unpublished(&files, JobPage { after: None, limit: 1 }).await?;
     if args.drain && unfinished == 0 && unpublished.is_empty() {
-        return nothing_to_do(&store, &args, &stats, console, exit);
+        return nothing_to_do(&store, &args, (&stats, &rules), &records, console, exit);
     }
     say_start(&store, &args, &rules, &stats, console);
     for proxy in http.proxies() {
@@ -87,13 +92,12 @@ pub(crate) async fn run(
 
     let telemetry = Telemetry::start(&args, export, &store, &rules, &clock, console)?;
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
-    let attempts = open_attempts(&args)?;
     let parts = Parts {
         queue: Arc::clone(&store.queue),
         admin: Arc::clone(&store.admin),
         store: Some(files),
         pipeline: Arc::new(http),
-        observer: observers(&observer, attempts.as_ref(), telemetry.observers()),
+        observer: observers(&observer, telemetry.observers(), &records),
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
@@ -119,20 +123,26 @@ pub(crate) async fn run(
         ));
         exit = exit.or(Exit::Remains);
     }
-    let end = match ended.ended {
-        RunEnd::Failed(error) => return Err(anyhow::Error::new(error).context("the run ended early")),
-        RunEnd::Budget(budget) => (End::Budget, Some(spent(budget, &args))),
-        RunEnd::Drained => (End::Drained, None),
-        _ => (End::Stopped, None),
+    let (unpublished, elapsed) = (ended.unpublished, ended.elapsed);
+    let (ending, end, failed) = why_it_ended(ended.ended, &args);
+    let stats = store.queue.stats().await;
+    let told = Ending {
+        ended: ending,
+        because: end.1.as_deref(),
+        queue: store.name().to_string(),
+        unpublished,
+        stats: stats.as_ref().ok(),
+        rules: &rules,
+        output_dir: &args.output_dir,
+        manifest: &manifest(&args),
     };
-    if let Some(dropped) = attempts.map(|attempts| attempts.finish()).filter(|dropped| *dropped > 0) {
-        console.warn(&format!(
-            "the disk was too slow for {dropped} lines of the attempts file; they are missing there"
-        ));
+    exit = exit.or(records.close(&told, console));
+    if let Some(error) = failed {
+        return Err(error);
     }
-    let stats = store.queue.stats().await?;
+    let stats = stats?;
     let summary = observer.with_tally(|tally| {
-        Summary::new(end.clone(), ended.elapsed, tally, &stats, (&args.output_dir, &manifest(&args)))
+        Summary::new(end.clone(), elapsed, tally, &stats, (&args.output_dir, &manifest(&args)))
     });
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
@@ -143,25 +153,30 @@ fn manifest(args: &RunArgs) -> PathBuf {
     args.manifest.clone().unwrap_or_else(|| args.output_dir.join("manifest.jsonl"))
 }
 
-/// The attempts file, if one is asked for.
-fn open_attempts(args: &RunArgs) -> Result<Option<Arc<AttemptsFile>>> {
-    let Some(path) = &args.attempts else { return Ok(None) };
-    let run_id = WorkerId::random().to_string();
-    let file = AttemptsFile::open(path, run_id)
-        .with_context(|| format!("the attempts file {} cannot be written", path.display()))?;
-    Ok(Some(Arc::new(file)))
-}
-
 /// Everybody who hears of the run.
 fn observers(
     progress: &Arc<RunObserver>,
-    attempts: Option<&Arc<AttemptsFile>>,
     telemetry: Vec<Arc<dyn Observer>>,
+    records: &Records,
 ) -> Arc<dyn Observer> {
     let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
     all.extend(telemetry);
-    all.extend(attempts.map(|attempts| Arc::clone(attempts) as Arc<dyn Observer>));
+    all.extend(records.observers());
     Arc::new(Fanout::new(all))
+}
+
+/// Why a run ended: for the report, for the summary with the reason in words, and as the error that it ends the program
+/// with, if it does.
+fn why_it_ended(ended: RunEnd, args: &RunArgs) -> (RunEnding, (End, Option<String>), Option<anyhow::Error>) {
+    match ended {
+        RunEnd::Failed(error) => {
+            let error = anyhow::Error::new(error).context("the run ended early");
+            (RunEnding::Failed, (End::Stopped, Some(format!("{error:#}"))), Some(error))
+        }
+        RunEnd::Budget(budget) => (RunEnding::Budget, (End::Budget, Some(spent(budget, args))), None),
+        RunEnd::Drained => (RunEnding::Drained, (End::Drained, None), None),
+        _ => (RunEnding::Stopped, (End::Stopped, None), None),
+    }
 }
 
 /// What a script should know of a run.
@@ -178,10 +193,22 @@ fn how_it_ended(end: End, signal: Option<Exit>, stats: &QueueStats) -> Exit {
 fn nothing_to_do(
     store: &Store,
     args: &RunArgs,
-    stats: &QueueStats,
+    (stats, rules): (&QueueStats, &LaneRules),
+    records: &Records,
     console: &Console,
     exit: Exit,
 ) -> Result<Exit> {
+    let told = Ending {
+        ended: RunEnding::Drained,
+        because: None,
+        queue: store.name().to_string(),
+        unpublished: 0,
+        stats: Some(stats),
+        rules,
+        output_dir: &args.output_dir,
+        manifest: &manifest(args),
+    };
+    let exit = exit.or(records.close(&told, console));
     if stats.counts.total() == 0 {
         console.note(&format!(
             "nothing to do: {} is empty; import a file first: `longhaul queue import FILE`",

@@ -141,6 +141,11 @@ impl Attempt<'_> {
         self.admit(target).instrument(prepare).await?;
         self.progress.requests += 1;
         let started = self.context.clock().monotonic();
+        self.context.observer().on_event(&Event::RequestStarted {
+            job: self.job.number,
+            lane: lane.clone(),
+            role: plan.role,
+        });
         let mut note = Note::of(target);
         let step = self.exchange(target, part, &mut note).await;
         let reason = step.as_ref().err().map_or(Reason::Ok, Stop::reason);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use longhaul_limiter::Controller;
 use reqwest::{Response, header};
 use tracing::Instrument as _;
 
+use super::announced::{self, Announced};
 use super::answer::{self, Meaning};
 use super::attempt::Attempt;
 use super::client::Ask;
@@ -54,6 +56,10 @@ impl<'a> Attempt<'a> {
         note.content_type = answer::text(headers, &header::CONTENT_TYPE).map(str::to_owned);
         let wall = context.clock().wall();
         let meaning = answer::meaning(status, headers, rest.is_some(), wall);
+        if let Some(Announced { every, valid_for }) = announced::read(headers) {
+            let (lane, controller) = (target.lane.clone(), Controller::Announced);
+            self.hosts.push(HostReport::Paced { lane, controller, every, valid_for });
+        }
         if let Meaning::Throttled(retry_after) = &meaning {
             // From this instant on, and not from when the answer has been dealt with (INV-COOLDOWN).
             context.hold_back(target.lane, retry_after.unwrap_or(HOLD_BACK));

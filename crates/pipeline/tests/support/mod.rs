@@ -303,12 +303,13 @@ pub(crate) fn checkpoint(result: &RunResult) -> Option<String> {
     }
 }
 
-/// The reports in short: `served`, `failed`, `throttled`.
+/// The reports in short: `served`, `failed`, `throttled`, `paced`.
 pub(crate) fn reports(result: &RunResult) -> Vec<&'static str> {
     let word = |report: &HostReport| match report {
         HostReport::Served(_) => "served",
         HostReport::Failed { .. } => "failed",
         HostReport::Throttled { .. } => "throttled",
+        HostReport::Paced { .. } => "paced",
     };
     result.hosts.iter().map(word).collect()
 }

@@ -20,10 +20,11 @@ use super::writer::{Writer, WriterParts};
 use crate::{ErrorKind, QueueError, Result};
 
 /// Every migration so far; a database's `user_version` says how many it has had.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_queue.sql"),
     include_str!("../../migrations/sqlite/0002_store.sql"),
     include_str!("../../migrations/sqlite/0003_limits.sql"),
+    include_str!("../../migrations/sqlite/0004_host_pace.sql"),
 ];
 
 /// How long SQLite itself waits for a lock. Ours come first, so this only meets foreign tools on the file.

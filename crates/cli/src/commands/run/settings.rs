@@ -93,7 +93,7 @@ pub(super) fn orchestrator(
 }
 
 /// The settings of the download.
-pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
+pub(super) fn http(args: &RunArgs, queue: &str, run_id: &str) -> HttpOptions {
     let mut headers = SecretHeaders::default();
     for header in &args.header {
         headers.insert(&header.origin, header.name.as_str(), header.value.as_str());
@@ -108,6 +108,7 @@ pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
         max_bytes: args.max_file_size,
         headers,
         queue_id: Some(queue.to_owned()),
+        run_id: Some(run_id.to_owned()),
         layout: match args.layout {
             Layout::Flat => longhaul_pipeline::Layout::Flat,
             Layout::Sharded => longhaul_pipeline::Layout::Sharded,
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!((config.max_job_attempts, config.max_losses), (3, 5));
         assert_eq!((config.retry_backoff, config.jitter), (documented.retry_backoff, documented.jitter));
         assert_eq!((config.grace, config.drain_horizon), (documented.grace, documented.drain_horizon));
-        let http = http(&run_args(&[]).unwrap(), "q");
+        let http = http(&run_args(&[]).unwrap(), "q", "r");
         let documented = HttpOptions::default();
         assert_eq!(
             (http.connect_timeout, http.idle_timeout),
