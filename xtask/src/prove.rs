@@ -42,7 +42,7 @@ impl Part {
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -72,6 +72,10 @@ const PARTS: [Part; 11] = [
         needs: Some(&tools::FAKETIME),
         ..Part::of_tests("clock", "steps of the calendar by an hour lose no lease and start nothing early")
     },
+    Part::of_tests(
+        "otlp",
+        "every metric and span arrives by OTLP, and a receiver that is away, slow or refuses holds nobody up",
+    ),
     Part {
         package: "longhaul",
         ..Part::of_tests("readme", "every command of the README does what the README says")

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use longhaul_limiter::{Clock, SystemClock};
+use longhaul_telemetry::Export;
 
-use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, QueueCommand};
+use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, PlanArgs, QueueCommand};
 use crate::commands;
 use crate::config::{ConfigError, Configuration, Fault, Origin, SettingError};
 use crate::exit::{Exit, UsageError};
@@ -89,7 +90,9 @@ fn configured(matches: &ArgMatches) -> (Console, anyhow::Result<Exit>) {
     match &mut cli.command {
         Command::Queue(QueueCommand::Run(args)) => configuration.complete(args, matches),
         Command::Queue(
-            QueueCommand::Explain(ExplainArgs { limits, .. }) | QueueCommand::Lanes(LanesArgs { limits, .. }),
+            QueueCommand::Explain(ExplainArgs { limits, .. })
+            | QueueCommand::Lanes(LanesArgs { limits, .. })
+            | QueueCommand::Plan(PlanArgs { limits, .. }),
         ) => {
             configuration.complete_rates(&mut limits.rate, matches);
         }
@@ -120,7 +123,14 @@ fn located(error: anyhow::Error, configuration: &Configuration, matches: &ArgMat
 
 fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let logging = Logging::start(&cli.global, console, Arc::clone(&clock))?;
+    // Only a run has something to send.
+    let mut export = match &cli.command {
+        Command::Queue(QueueCommand::Run(_)) => {
+            Export::from_environment(Arc::clone(&clock)).map_err(|error| UsageError(error.to_string()))?
+        }
+        _ => None,
+    };
+    let logging = Logging::start(&cli.global, console, Arc::clone(&clock), export.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let global = &cli.global;
@@ -128,7 +138,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
         match command {
             QueueCommand::Import(args) => commands::import(global, args, console, clock).await,
             QueueCommand::Enqueue(args) => commands::enqueue(global, args, console, clock).await,
-            QueueCommand::Run(args) => commands::run(global, *args, console, clock).await,
+            QueueCommand::Run(args) => commands::run(global, *args, export.take(), console, clock).await,
             QueueCommand::Stats(args) => commands::stats(global, args, console, clock).await,
             QueueCommand::List(args) => commands::list(global, args, console, clock).await,
             QueueCommand::Show(args) => commands::show(global, args, console, clock).await,
@@ -136,6 +146,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
             QueueCommand::RetryFailed(args) => commands::retry_failed(global, args, console, clock).await,
             QueueCommand::Requeue(args) => commands::requeue(global, args, console, clock).await,
             QueueCommand::Cancel(args) => commands::cancel(global, args, console, clock).await,
+            QueueCommand::Plan(args) => commands::plan(global, args, console, clock).await,
             QueueCommand::Pause(args) => commands::pause(global, args, console, clock).await,
             QueueCommand::Resume(args) => commands::resume(global, args, console, clock).await,
             QueueCommand::Lanes(args) => commands::lanes(global, args, console, clock).await,

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longhaul_limiter::{Clock, Keying, LaneRules};
+use longhaul_limiter::{Clock, Keying};
 use longhaul_queue_core::{
     Backend, ErrorKind, QueueAdmin, QueueConfig, QueueError, Result, SqliteQueue, WorkQueue,
 };
-
 use tokio::sync::OnceCell;
 
 use crate::args::{Durability, Global};
@@ -58,14 +57,9 @@ impl<'a> Opening<'a> {
 }
 
 impl Store {
-    /// How hosts become lanes in every queue of this program.
-    pub(crate) fn keying() -> Keying {
-        LaneRules::default().keying
-    }
-
     /// Opens the queue that the command line names; `create` makes it if it is missing.
     pub(crate) async fn open(global: &Global, create: bool, clock: Arc<dyn Clock>) -> Result<Self> {
-        let keying = Self::keying();
+        let keying = global.keying();
         let durability = match global.durability {
             Durability::Full => longhaul_queue_core::Durability::Full,
             Durability::Normal => longhaul_queue_core::Durability::Normal,

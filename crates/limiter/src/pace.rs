@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Role;
+use crate::{Bounds, Role};
 
 /// By how much an interval is stretched: eleven tenths.
 const STRETCH_NUMERATOR: u32 = 11;
@@ -74,8 +74,13 @@ impl Window {
     }
 
     /// The earliest time at which a start is allowed, given the theoretical arrival time.
-    fn open_at(&self, tat: Duration) -> Duration {
+    pub(crate) fn open_at(&self, tat: Duration) -> Duration {
         tat.saturating_sub(self.tolerance())
+    }
+
+    /// Of two windows of the same length the one that lets less through.
+    pub(crate) fn stricter(&self, other: &Window) -> Window {
+        if (other.limit, other.burst) < (self.limit, self.burst) { *other } else { *self }
     }
 }
 
@@ -149,24 +154,13 @@ impl Pace {
     ///
     /// All times are since the store's epoch.
     pub fn open_at(&self, state: &PaceState, scope: Scope) -> Duration {
-        self.windows
-            .iter()
-            .map(|window| window.open_at(state.tat(scope, window)))
-            .max()
-            .unwrap_or(Duration::ZERO)
+        Bounds::of(self, scope).open_at(state)
     }
 
     /// Counts one start at `now` if every window allows it, and says whether they did. Nothing is counted
     /// otherwise. INV-PACE.
     pub fn admit(&self, state: &mut PaceState, scope: Scope, now: Duration) -> bool {
-        if self.open_at(state, scope) > now {
-            return false;
-        }
-        for window in &self.windows {
-            let tat = state.tat(scope, window).max(now) + window.interval();
-            state.tats.insert(key(scope, window), micros(tat));
-        }
-        true
+        Bounds::of(self, scope).admit(state, now)
     }
 
     /// Takes back one start that was counted and never left the machine. Counts that were never made are not
@@ -280,8 +274,32 @@ impl PaceState {
         self.tats.retain(|_, tat| *tat > now);
     }
 
-    fn tat(&self, scope: Scope, window: &Window) -> Duration {
-        Duration::from_micros(self.tats.get(&key(scope, window)).copied().unwrap_or(0))
+    pub(crate) fn tat(&self, scope: Scope, window: &Window) -> Duration {
+        self.named(&key(scope, window))
+    }
+
+    /// Counts a start.
+    pub(crate) fn count(&mut self, scope: Scope, window: &Window, now: Duration) {
+        let tat = self.tat(scope, window).max(now) + window.interval();
+        self.tats.insert(key(scope, window), micros(tat));
+    }
+
+    /// A time that is kept under a name.
+    pub(crate) fn named(&self, name: &str) -> Duration {
+        Duration::from_micros(self.tats.get(name).copied().unwrap_or(0))
+    }
+
+    /// Sets a time that is kept under a name, unless it is earlier already.
+    pub(crate) fn lower(&mut self, name: &str, to: Duration) {
+        if let Some(time) = self.tats.get_mut(name) {
+            *time = micros(to).min(*time);
+        }
+    }
+
+    /// Sets a time that is kept under a name, unless it is later already.
+    pub(crate) fn raise(&mut self, name: &str, to: Duration) {
+        let time = self.tats.entry(name.to_owned()).or_default();
+        *time = micros(to).max(*time);
     }
 }
 

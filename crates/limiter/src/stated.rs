@@ -1,14 +1,14 @@
 //! What a process says of its limits to the others on its queue: one short text.
 //!
-//! It is for comparing and for showing. Nothing is granted by it: each request to the queue carries the [`LaneRules`]
-//! themselves.
+//! It is for comparing, for showing, and for binding: each request to the queue carries the [`LaneRules`] of the process
+//! that asks, and is bound by the paces that the others state as well (see [`crate::Bounds`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LaneLimits, LaneRules, Paces, Role};
+use crate::{Lane, LaneLimits, LaneRules, Pace, Paces, Role};
 
 /// The name of what holds for every host that is not named.
 const ANY: &str = "*";
@@ -56,6 +56,31 @@ impl StatedLimits {
             values.extend(pairs.map(|(key, value)| (format!("{key} of {whose}"), value)));
         }
         values
+    }
+
+    /// The caps and paces that are stated. What cannot be read, of a newer version or a damaged row, binds nobody; how
+    /// hosts become lanes is not part of the text.
+    pub fn rules(&self) -> LaneRules {
+        let mut rules = LaneRules::unlimited();
+        for host in self.0.split(BETWEEN) {
+            let mut words = host.split_whitespace();
+            let name = words.next().unwrap_or_default();
+            let (mut cap, mut paces) = (None, None);
+            for (key, value) in words.filter_map(|word| word.split_once('=')) {
+                match key {
+                    "cap" => cap = value.parse().ok(),
+                    "pace" => paces = read_paces(value),
+                    _ => {}
+                }
+            }
+            if name == ANY {
+                rules.any = LaneLimits { cap, paces: paces.unwrap_or(LaneLimits::NONE.paces) };
+            } else if let Some(lane) = Lane::new(name).ok().filter(|lane| !lane.is_none()) {
+                let paces = paces.unwrap_or_else(|| rules.any.paces.clone());
+                rules.hosts.insert(lane, LaneLimits { cap, paces });
+            }
+        }
+        rules
     }
 
     /// Where the two differ, by name; empty if nowhere.
@@ -107,11 +132,26 @@ fn state(text: &mut String, limits: &LaneLimits) {
     };
 }
 
+/// Paces as [`state`] writes them.
+fn read_paces(text: &str) -> Option<Paces> {
+    if !text.contains(':') {
+        return text.parse().ok().map(Paces::Shared);
+    }
+    let of = |role: Role| {
+        let mut paces = text.split(',').filter_map(|pace| pace.split_once(':'));
+        paces.find(|(name, _)| *name == role.as_str())?.1.parse::<Pace>().ok()
+    };
+    Some(Paces::PerRole {
+        metadata: of(Role::Metadata)?,
+        landing: of(Role::Landing)?,
+        artifact: of(Role::Artifact)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::{Lane, Pace};
 
     fn stated(change: impl FnOnce(&mut LaneRules)) -> StatedLimits {
         let mut rules = LaneRules::default();
@@ -169,6 +209,22 @@ mod tests {
         );
         let back: Vec<_> = theirs.differences(&ours).into_iter().map(|one| (one.theirs, one.ours)).collect();
         assert_eq!(back, found.into_iter().map(|one| (one.ours, one.theirs)).collect::<Vec<_>>());
+    }
+
+    /// Others are bound by it, so nothing may be lost on the way.
+    #[test]
+    fn the_rules_are_read_back() {
+        let mut rules = LaneRules::default();
+        rules
+            .hosts
+            .insert(lane("slow.example"), LaneLimits { cap: Some(2), paces: Paces::Shared(Pace::OFF) });
+        let read = StatedLimits::from(&rules).rules();
+        assert_eq!((&read.any, &read.hosts), (&rules.any, &rules.hosts));
+        let read = StatedLimits::from(&LaneRules::unlimited()).rules();
+        assert_eq!(read, LaneRules::unlimited());
+        for text in ["", "* pace=soon cap=-1", "* pace=artifact:1/s", "a/b pace=1/s"] {
+            assert_eq!(StatedLimits::from_text(text).rules(), LaneRules::unlimited(), "{text:?}");
+        }
     }
 
     /// A newer program may say more than this one knows, and a damaged row anything.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::{Lane, Role};
+use longhaul_limiter::{Controller, Lane, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::Reason;
@@ -138,6 +138,17 @@ pub enum HostReport {
         retry_after: Option<Duration>,
         /// What it said.
         cause: String,
+    },
+    /// It asks for a pace: no two requests to it start closer to each other.
+    Paced {
+        /// Which.
+        lane: Lane,
+        /// By what: `CrawlDelay` or `Announced`. Each replaces what the same one asked for before.
+        controller: Controller,
+        /// The shortest time between two starts; zero takes back what it asked for.
+        every: Duration,
+        /// For how long it holds.
+        valid_for: Duration,
     },
 }
 

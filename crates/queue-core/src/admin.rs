@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use longhaul_limiter::Controller;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -99,6 +100,8 @@ pub enum Explanation {
     Pace {
         /// For so long, in milliseconds.
         wait_ms: u64,
+        /// What puts it off: the configured pace, or what the host asks for or bears.
+        controller: Controller,
     },
     /// All of its lane's slots are taken.
     CapFull {

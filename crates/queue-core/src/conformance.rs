@@ -66,6 +66,7 @@ mod durability;
 mod enqueuing;
 mod explaining;
 mod fairness;
+mod host_paces;
 mod lanes;
 mod leasing;
 mod losses;
@@ -366,6 +367,21 @@ cases! {
         a_lane_that_answers_again_is_not_closed_by_one_failure,
         failures_during_the_closure_do_not_prolong_it,
         a_wider_lane_is_leased_from_though_no_slot_was_freed,
+    }
+    host_paces {
+        inv_pace_a_host_gets_the_pace_that_it_asks_for,
+        inv_pace_admissions_keep_a_hosts_pace_as_well,
+        what_a_host_takes_back_holds_nothing_up,
+        the_slowest_that_a_host_asks_for_holds,
+        inv_pace_a_refusal_teaches_what_a_host_bears,
+        of_many_that_are_refused_at_once_one_is_judged,
+        inv_pace_what_was_learned_outlives_a_restart,
+        inv_cooldown_a_host_that_names_too_short_a_time_is_left_alone_for_longer,
+        inv_cooldown_a_strike_in_a_closed_lane_prolongs_nothing,
+        inv_fair_a_throttled_job_goes_to_the_back_of_its_lane,
+        inv_attempts_a_job_that_throttles_for_ever_is_counted_each_time,
+        inv_pace_the_stricter_of_two_processes_binds_both,
+        work_without_a_host_has_no_pace_of_its_own,
     }
     pauses {
         while_the_queue_is_paused_nothing_is_leased,

@@ -1,5 +1,7 @@
 //! Which of several causes keeps a queued job from starting. One place for all stores, so that they tell alike.
 
+use longhaul_limiter::Controller;
+
 use crate::{Explanation, Timestamp};
 
 /// What a store knows of a queued job and its lane. A time that has passed means that there is no such cause.
@@ -16,6 +18,8 @@ pub(crate) struct Waiting {
     pub(crate) available_at: Timestamp,
     /// When its lane's pace allows the next start.
     pub(crate) pace_opens: Timestamp,
+    /// What puts that off the longest.
+    pub(crate) controller: Controller,
     /// Slots taken in its lane.
     pub(crate) in_flight: u32,
     /// Slots that its lane has; `None` is any number.
@@ -30,7 +34,7 @@ impl Waiting {
         let millis = |until: Timestamp| u64::try_from(until.after(now).as_millis()).unwrap_or(u64::MAX);
         let end = |until: Timestamp| (until != Timestamp::NEVER).then(|| millis(until));
         let text = |reason: Option<String>| reason.unwrap_or_default();
-        let pace = Explanation::Pace { wait_ms: millis(self.pace_opens) };
+        let pace = Explanation::Pace { wait_ms: millis(self.pace_opens), controller: self.controller };
         let (queue, lane, cooled) = (self.queue_pause.0, self.lane_pause.0, self.cool_down.0);
         // Of two that end together the later one here is told: it says most about what can be done.
         let causes = [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::Lane;
+use longhaul_limiter::{Controller, HostPace, Lane};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -11,7 +11,8 @@ use crate::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LaneReport {
-    /// It answered as it should; failures in a row end, a lane that was closed reopens by one more slot.
+    /// It answered as it should; failures in a row end, a lane that was closed reopens by one more slot, and one that was
+    /// given more slowly is given a little faster.
     Served {
         /// The lane that answered.
         lane: Lane,
@@ -24,24 +25,64 @@ pub enum LaneReport {
         /// What it did, for people.
         cause: String,
     },
-    /// It asked to be left alone: the lane is closed. INV-COOLDOWN.
+    /// It asked to be left alone: the lane is closed (INV-COOLDOWN), and gives more slowly afterwards if it was open.
     Throttled {
         /// The lane that asked.
         lane: Lane,
-        /// For how long, if it said; otherwise the penalty box decides. Capped at 24 hours.
+        /// For how long, if it said; otherwise the penalty box decides. Capped at 24 hours. If it refuses the one request
+        /// that goes first after a closure, it has named too short a time, and the penalty box decides if that is longer.
         retry_after: Option<Duration>,
         /// What it said, for people.
         cause: String,
     },
+    /// It asks for a pace: no two requests to the lane start closer to each other, over all roles and processes. The
+    /// slowest that is asked for holds beside what is configured.
+    Paced {
+        /// The lane that is meant.
+        lane: Lane,
+        /// By what it asks: `CrawlDelay` (at most 5 minutes) or `Announced` (at most a day); each replaces what the same
+        /// one asked for before. Others say nothing.
+        controller: Controller,
+        /// The shortest time between two starts; zero takes back what was asked for.
+        every: Duration,
+        /// For how long from the commit on.
+        valid_for: Duration,
+    },
+}
+
+/// A pace that a lane's host asks for, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePace {
+    /// By what it asks.
+    pub controller: Controller,
+    /// The shortest time between two starts, in microseconds.
+    pub every_us: u64,
+    /// Until when, wall time.
+    pub until: Timestamp,
+}
+
+/// As the store counts time.
+impl From<HostPace> for LanePace {
+    fn from(pace: HostPace) -> Self {
+        Self {
+            controller: pace.controller,
+            every_us: u64::try_from(pace.every.as_micros()).unwrap_or(u64::MAX),
+            until: Timestamp::at_least(pace.until),
+        }
+    }
 }
 
 impl LaneReport {
+    /// No host closes its lane for longer.
+    pub const LONGEST_CLOSURE: Duration = Duration::from_hours(24);
+
     /// The lane that the report is about.
     pub fn lane(&self) -> &Lane {
         match self {
             LaneReport::Served { lane }
             | LaneReport::Failed { lane, .. }
-            | LaneReport::Throttled { lane, .. } => lane,
+            | LaneReport::Throttled { lane, .. }
+            | LaneReport::Paced { lane, .. } => lane,
         }
     }
 }
@@ -71,6 +112,8 @@ pub struct LaneRow {
     /// How many slots the lane gives at the moment because it was closed and reopens step by step; `None` if it
     /// gives what is configured.
     pub reopening: Option<u32>,
+    /// The slowest pace that its host asks for or was seen to bear; `None` if there is none beside what is configured.
+    pub pace: Option<LanePace>,
     /// Until when it is closed, wall time; `None` if it is not.
     pub closed_until: Option<Timestamp>,
     /// Why it is closed.

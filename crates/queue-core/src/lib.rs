@@ -36,7 +36,7 @@ pub use error::{ErrorKind, QueueError, Result};
 pub use flaky::{FlakyPlan, FlakyQueue};
 pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreId, Timestamp, WorkerId};
 pub use job::{AdoptedJob, Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
-pub use lane::{LaneClosure, LaneReport, LaneRow};
+pub use lane::{LaneClosure, LanePace, LaneReport, LaneRow};
 pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, WorkerInfo};
 pub use longhaul_limiter::{Keying, Lane, LaneRules, Role, StatedLimits};
 pub use memory::MemoryQueue;

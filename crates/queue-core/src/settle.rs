@@ -29,6 +29,16 @@ impl Settlement {
         self.lanes = lanes;
         self
     }
+
+    /// For how long a throttled job waits itself: as long as its host said, so that its turn comes behind those that came
+    /// meanwhile. A URL that throttles for ever would otherwise be the first to be asked after each closure.
+    pub(crate) fn quiet(&self) -> Duration {
+        let asked = self.lanes.iter().filter_map(|report| match report {
+            LaneReport::Throttled { retry_after, .. } => *retry_after,
+            _ => None,
+        });
+        asked.max().unwrap_or_default().min(LaneReport::LONGEST_CLOSURE)
+    }
 }
 
 /// A file that a settlement records.
@@ -95,7 +105,8 @@ pub enum Verdict {
         /// What it goes on with.
         checkpoint: Option<String>,
     },
-    /// The host asked for quiet (a [`LaneReport::Throttled`] says so). Charges no attempt.
+    /// The host asked for quiet (a [`LaneReport::Throttled`] says so). The job goes to the back of its lane. Charges no
+    /// attempt.
     Throttled {
         /// For people.
         detail: String,

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use longhaul_limiter::ManualClock;
 use longhaul_queue_core::{
-    Answer, ArtifactId, ErrorKind, JobPage, JobRecord, LaneRules, LeaseRequest, NewJob, QueueAdmin as _,
-    QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StatedLimits, StoreId, Verdict,
-    WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
+    Answer, ArtifactId, ErrorKind, JobPage, JobRecord, LanePage, LaneRules, LeaseRequest, NewJob,
+    QueueAdmin as _, QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StatedLimits,
+    StoreId, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 const TTL: Duration = Duration::from_mins(2);
 const VERSION_1: &str = include_str!("fixtures/queue_v1.sql");
 const VERSION_2: &str = include_str!("fixtures/queue_v2.sql");
+const VERSION_3: &str = include_str!("fixtures/queue_v3.sql");
 /// A queue of each earlier version, the first one first.
-const EARLIER: [&str; 2] = [VERSION_1, VERSION_2];
+const EARLIER: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -147,7 +148,7 @@ async fn a_queue_of_version_1_is_migrated_and_goes_on() {
     drop(queue);
     let version: i64 =
         sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut fixture.raw().await).await.unwrap();
-    assert_eq!(version, 3, "and this test knows what came with it");
+    assert_eq!(version, 4, "and this test knows what came with it");
     let _ = fixture.open().await;
 }
 
@@ -164,6 +165,19 @@ async fn a_queue_of_version_2_is_migrated_and_goes_on() {
     let given = queue.lease(&request("new", 1, 10)).await.unwrap().jobs;
     let given: Vec<_> = given.iter().map(|job| (job.artifact_id.as_str(), job.losses)).collect();
     assert_eq!(given, [("queued", 0), ("held", 1)]);
+}
+
+/// The limits that a process of version 3 stated bind the others as long as it is there, and hosts have said nothing yet.
+#[tokio::test]
+async fn a_queue_of_version_3_is_migrated_and_goes_on() {
+    let fixture = Fixture::of(VERSION_3).await;
+    let queue = fixture.open().await;
+    assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new());
+    let lanes = queue.lanes(&LanePage { after: None, limit: 9 }).await.unwrap();
+    assert!(lanes.iter().any(|row| row.closed_until.is_some()) && lanes.iter().all(|row| row.pace.is_none()));
+    queue.join(&worker("new"), TTL).await.unwrap();
+    let given = queue.lease(&request("new", 1, 10)).await.unwrap().jobs;
+    assert_eq!(given.len(), 2);
 }
 
 /// Whatever version it began with, a queue ends up with the tables and indexes that a new one has.
@@ -221,7 +235,7 @@ async fn of_two_that_open_an_earlier_version_one_migrates() {
     assert_eq!(fixture.version().await, 1);
     writer.unlock().unwrap();
     let (one, other) = both.await;
-    assert_eq!(fixture.version().await, 3);
+    assert_eq!(fixture.version().await, 4);
     assert_eq!(one.id(), other.id());
     one.enqueue(&[NewJob::new(id("new"), "{}")]).await.unwrap();
     other.join(&worker("w"), TTL).await.unwrap();
@@ -234,14 +248,14 @@ async fn of_two_that_open_an_earlier_version_one_migrates() {
 #[tokio::test]
 async fn a_newer_version_is_refused_and_not_touched() {
     let fixture = Fixture::of(VERSION_1).await;
-    fixture.run("PRAGMA user_version = 4").await;
+    fixture.run("PRAGMA user_version = 5").await;
     let before = fixture.files();
     assert_eq!(before.len(), 1);
     for _ in 0..2 {
         let refused = fixture.try_open().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::SchemaTooNew, "{refused}");
         assert!(
-            refused.to_string().contains("schema version 4, and this program knows up to 3"),
+            refused.to_string().contains("schema version 5, and this program knows up to 4"),
             "{refused}"
         );
         assert!(fixture.files() == before, "it is neither put into WAL nor given locks");
@@ -259,5 +273,5 @@ async fn a_migration_that_fails_half_way_leaves_the_version_before() {
     assert_eq!((fixture.version().await, fixture.schema().await), (1, before));
     fixture.run("ALTER TABLE workers DROP COLUMN limits").await;
     let queue = fixture.open().await;
-    assert_eq!((queue.stats().await.unwrap().counts.total(), fixture.version().await), (5, 3));
+    assert_eq!((queue.stats().await.unwrap().counts.total(), fixture.version().await), (5, 4));
 }

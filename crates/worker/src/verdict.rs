@@ -184,6 +184,9 @@ pub(crate) fn lane_reports(hosts: Vec<HostReport>) -> Vec<LaneReport> {
             HostReport::Throttled { lane, retry_after, cause } => {
                 LaneReport::Throttled { lane, retry_after, cause }
             }
+            HostReport::Paced { lane, controller, every, valid_for } => {
+                LaneReport::Paced { lane, controller, every, valid_for }
+            }
         })
         .collect()
 }

@@ -1,13 +1,15 @@
 //! The flags of `queue run`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use longhaul_pipeline::{HttpPipeline, Network};
+use longhaul_telemetry::ReportTarget;
 
-use super::{Format, HostHeader, HostRate, duration, header, number, rate, size};
+use super::{Format, HostHeader, HostRate, ResolverCap, duration, header, number, rate, resolver, size};
 
 /// `queue run`.
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line, not a state")]
@@ -30,6 +32,19 @@ pub(crate) struct RunArgs {
     /// Print the help with all flags
     #[arg(long)]
     pub(crate) help_all: bool,
+    /// Serve metrics there, like 127.0.0.1:9464
+    ///
+    /// Serve metrics for Prometheus on this address, like 127.0.0.1:9464: `/metrics`, and `/healthz` and `/readyz` for
+    /// supervisors. Whoever can reach it can read it. OTLP is exported where the variables of OpenTelemetry ask for it,
+    /// such as OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long, value_name = "ADDRESS", env = "LONGHAUL_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Hosts with a label of their own
+    ///
+    /// How many hosts, and how many resolvers, have a label of their own in metrics; all further ones are `other`
+    #[arg(long, value_name = "N", env = "LONGHAUL_METRICS_LABEL_VALUES", default_value = "100",
+        value_parser = number::whole::<u16>(0..=1000))]
+    pub(crate) metrics_label_values: u16,
 
     /// For files and manifest.jsonl
     ///
@@ -64,9 +79,30 @@ pub(crate) struct RunArgs {
     /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
     #[arg(long, value_name = "FILE", env = "LONGHAUL_MANIFEST", help_heading = "Files")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Append a JSON line for each request to this file
+    /// A line for each request, in .jsonl or .csv
+    ///
+    /// Append a line for each request to this file: comma-separated values if its name ends in .csv, else a JSON object
+    /// each. Several processes may share it
     #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
     pub(crate) attempts: Option<PathBuf>,
+    /// At this size a new one begins
+    ///
+    /// At this size the attempts file begins anew: attempts.jsonl becomes attempts.1.jsonl, and so on
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_ATTEMPTS_MAX_SIZE", default_value = "1GiB", help_heading = "Files",
+        value_parser = size::parse)]
+    pub(crate) attempts_max_size: u64,
+    /// So many full ones stay
+    ///
+    /// How many full attempts files stay beside the new one; the oldest is overwritten
+    #[arg(long, value_name = "N", env = "LONGHAUL_ATTEMPTS_KEEP", default_value = "9", help_heading = "Files",
+        value_parser = number::whole::<u32>(1..=1000))]
+    pub(crate) attempts_keep: u32,
+    /// A page about the run, written at its end
+    ///
+    /// Write a page about the run to this file when it ends, and the same as data beside it: report.html and
+    /// report.json. A name that ends in .json gets the data alone. An earlier report is replaced
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_REPORT", help_heading = "Files")]
+    pub(crate) report: Option<ReportTarget>,
 
     /// Jobs that run at once (1 to 256)
     ///
@@ -80,10 +116,19 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
         value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_per_host: u32,
+    /// Jobs at once by resolver: unpaywall=2,arxiv=1
+    ///
+    /// How many jobs of a resolver run at once in this process: `a=2,b=3`. A resolver's place covers its own calls and the
+    /// requests of its plans. A record's own URLs are counted under its `resolver_hint`, if it has one, else under `direct`
+    #[arg(long, value_name = "NAME=N", env = "LONGHAUL_MAX_PER_RESOLVER", value_delimiter = ',', help_heading = "Politeness",
+        value_parser = resolver::parse)]
+    pub(crate) max_per_resolver: Vec<ResolverCap>,
     /// Pace: example.org=1/3s, *=2/s (repeatable)
     ///
     /// How often requests to a host may start: RATE is `2/s`, `1/3s`, `500/h`, several with `+`, or `off` (repeatable).
-    /// The host `*` stands for all that have no limits of their own. What a host itself asks for always holds
+    /// The host `*` stands for all that have no limits of their own. `metadata:RATE`, `landing:RATE` and `artifact:RATE`
+    /// are for one kind of request alone, and `cap:N` is how many may be in flight to that host. What a host itself asks
+    /// for always holds
     #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', help_heading = "Politeness",
         value_parser = rate::parse)]
     pub(crate) rate: Vec<HostRate>,
@@ -118,10 +163,10 @@ pub(crate) struct RunArgs {
         help_heading = "Politeness"
     )]
     pub(crate) allow_network: Vec<Network>,
-    /// Ignore robots.txt, which is not asked for yet
+    /// Ignore robots.txt
     ///
-    /// Do not ask for robots.txt. This version never asks for it, so the flag changes nothing yet: have your list made
-    /// of places that welcome programs
+    /// Neither ask for robots.txt nor obey it. Without this flag each host's file is read before anything else there, and
+    /// what it forbids to `longhaul` is skipped
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
     pub(crate) no_robots: bool,
 
@@ -137,6 +182,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", env = "LONGHAUL_READ_TIMEOUT", default_value = "30s", help_heading = "Requests",
         value_parser = duration::parse)]
     pub(crate) read_timeout: Duration,
+    /// Bytes a second of all requests, like 10MiB
+    ///
+    /// How many bytes a second all requests of this process receive together
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_BANDWIDTH", help_heading = "Requests", value_parser = size::parse)]
+    pub(crate) max_bandwidth: Option<u64>,
     /// Followed from one address
     ///
     /// How many redirects are followed from one address

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use longhaul_limiter::Clock;
+use longhaul_limiter::{Clock, Controller};
 use longhaul_queue_core::{
     ErrorKind, Explanation, JobRecord, JobState, LaneRules, Timestamp, WorkerId, WorkerRow,
 };
@@ -30,7 +30,7 @@ pub(crate) async fn explain(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits)?;
+    let rules = limits::rules(&args.limits, global.keying())?;
     let Some((job, _)) = find(&store, &args.id, args.number.job).await? else {
         say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
@@ -64,11 +64,14 @@ struct Told {
     wait: Option<Duration>,
     /// What its reader can do about it.
     to_do: Option<String>,
+    /// Whose pace it waits for, if it waits for one.
+    controller: Option<Controller>,
 }
 
 impl Told {
     fn new(job: &JobRecord, explanation: Explanation, rules: &LaneRules, workers: &[WorkerRow]) -> Self {
-        let told = |cause, because: String, wait| Self { cause, because, wait, to_do: None };
+        let told =
+            |cause, because: String, wait| Self { cause, because, wait, to_do: None, controller: None };
         let millis = Duration::from_millis;
         let lane = &job.place.lane;
         let runs = workers.iter().any(|worker| worker.alive);
@@ -102,6 +105,13 @@ impl Told {
                     Some(reason) if job.attempts > 0 => {
                         format!("its last try failed ({reason}), and the next one waits")
                     }
+                    // It was leased before, and nothing was wrong with it.
+                    _ if job.fence > 0 => {
+                        let resolver = job.resolver_hint.as_ref().map_or_else(String::new, |resolver| {
+                            format!(" or, in a run with --max-per-resolver, at its resolver {resolver}")
+                        });
+                        format!("it went back into the queue until it is its turn at {lane}{resolver}")
+                    }
                     _ => "its own time has not come".to_owned(),
                 };
                 told("delayed", why, Some(millis(wait_ms)))
@@ -109,9 +119,30 @@ impl Told {
             Explanation::CoolDown { wait_ms, reason } => {
                 told("cool_down", format!("{lane} is left alone: {reason}"), Some(millis(wait_ms)))
             }
-            Explanation::Pace { wait_ms } => {
-                let (pace, _) = rules.pace(lane, job.place.role);
-                told("pace", format!("{lane} is asked no more often than {pace}"), Some(millis(wait_ms)))
+            Explanation::Pace { wait_ms, controller } => {
+                let why = match controller {
+                    Controller::Configured => {
+                        let (pace, _) = rules.pace(lane, job.place.role);
+                        let whose = if pace.is_off() {
+                            "as another run is configured".to_owned()
+                        } else {
+                            pace.to_string()
+                        };
+                        format!("{lane} is asked no more often than {whose}")
+                    }
+                    Controller::CrawlDelay => {
+                        format!("{lane} is asked no more often than its robots.txt allows (Crawl-delay)")
+                    }
+                    Controller::Announced => format!("{lane} is asked no more often than it announces"),
+                    Controller::Learned => {
+                        format!(
+                            "{lane} is asked no more often than it was seen to bear; it refused a faster pace"
+                        )
+                    }
+                };
+                let mut told = told("pace", why, Some(millis(wait_ms)));
+                told.controller = Some(controller);
+                told
             }
             Explanation::CapFull { in_flight, cap } => {
                 let reopens = rules.cap(lane).is_none_or(|configured| configured > cap);
@@ -195,7 +226,7 @@ fn ended(job: &JobRecord, state: JobState, reason: &str) -> Told {
     };
     let to_do =
         if job.slim { "it was pruned: what it would take to run it again is gone".to_owned() } else { to_do };
-    Told { cause, because, wait: None, to_do: Some(to_do) }
+    Told { cause, because, wait: None, to_do: Some(to_do), controller: None }
 }
 
 fn retry(reason: &str) -> String {
@@ -210,6 +241,7 @@ struct Shape<'a> {
     state: &'static str,
     lane: Option<&'a str>,
     cause: &'static str,
+    controller: Option<&'static str>,
     because: &'a str,
     could_start_seconds: Option<f64>,
     could_start_at: Option<String>,
@@ -225,6 +257,7 @@ impl<'a> Shape<'a> {
             state: job.state.as_str(),
             lane: Some(lane.as_str()).filter(|_| !lane.is_none()),
             cause: told.cause,
+            controller: told.controller.map(Controller::as_str),
             because: &told.because,
             could_start_seconds: told.wait.map(|wait| wait.as_secs_f64()),
             could_start_at: told.wait.and_then(|wait| rfc3339(now.plus(wait))),
@@ -279,7 +312,10 @@ mod tests {
             (queued(), Explanation::Delayed { wait_ms: 90_000 }),
             (retried, Explanation::Delayed { wait_ms: 60_000 }),
             (queued(), Explanation::CoolDown { wait_ms: 250_000, reason: text("429 Too Many Requests") }),
-            (queued(), Explanation::Pace { wait_ms: 550 }),
+            (queued(), Explanation::Pace { wait_ms: 550, controller: Controller::Configured }),
+            (queued(), Explanation::Pace { wait_ms: 9_000, controller: Controller::CrawlDelay }),
+            (queued(), Explanation::Pace { wait_ms: 20, controller: Controller::Announced }),
+            (queued(), Explanation::Pace { wait_ms: 105, controller: Controller::Learned }),
             (queued(), Explanation::CapFull { in_flight: 4, cap: 4 }),
             (queued(), Explanation::CapFull { in_flight: 1, cap: 1 }),
             (queued(), forever),
@@ -295,8 +331,25 @@ mod tests {
             shown.extend([table(&rows(&job, &told, NOON)), "----\n".to_owned()]);
         }
         insta::assert_snapshot!(shown);
-        let expected = "running ready alone delayed delayed cool_down pace cap_full cap_full lane_paused queue_paused worker_died";
+        let expected = "running ready alone delayed delayed cool_down pace pace pace pace cap_full cap_full lane_paused queue_paused worker_died";
         assert_eq!(causes.join(" "), expected);
+    }
+
+    /// A job that was given back for its turn is not one that somebody delayed.
+    #[test]
+    fn who_waits_for_a_turn_reads_whose() {
+        let because = |resolver: Option<&str>| {
+            let job =
+                JobRecord { fence: 2, resolver_hint: resolver.map(str::to_owned), reason: None, ..queued() };
+            Told::new(&job, Explanation::Delayed { wait_ms: 2_000 }, &LaneRules::default(), &workers())
+                .because
+        };
+        assert_eq!(because(None), "it went back into the queue until it is its turn at example.org");
+        assert_eq!(
+            because(Some("unpaywall")),
+            "it went back into the queue until it is its turn at example.org or, in a run with --max-per-resolver, at its \
+             resolver unpaywall"
+        );
     }
 
     #[test]

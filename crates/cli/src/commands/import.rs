@@ -13,7 +13,7 @@ use crate::exit::{Exit, UsageError};
 use crate::import::{Import, ImportReport, Importer, Input, Making, Source, is_same_file};
 use crate::output::{Console, print_data, table};
 use crate::signals::Signals;
-use crate::store::{Opening, Store};
+use crate::store::Opening;
 
 /// Imports files.
 pub(crate) async fn import(
@@ -35,7 +35,7 @@ pub(crate) async fn import(
     let mut signals = Signals::listen()?;
     let importer = Importer {
         store: &opening,
-        making: Making { keying: Store::keying(), clock: Arc::clone(&clock) },
+        making: Making { keying: global.keying(), clock: Arc::clone(&clock) },
         clock,
         console,
         signals: Some(&mut signals),

@@ -1,18 +1,20 @@
 //! `longhaul queue lanes`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use longhaul_limiter::{Clock, LaneRules, Role};
+use longhaul_limiter::{Clock, Controller, LaneRules};
 use longhaul_queue_core::{Lane, LanePage, LaneRow, Timestamp};
 use serde::Serialize;
 
 use super::counted::Counted;
 use super::jobs::lane_of;
+use super::pace_shown::{InForce, controller_text};
 use crate::args::{Format, Global, LanesArgs};
 use crate::exit::Exit;
 use crate::limits;
-use crate::output::{Column, Console, Grid, data_width, from_now, print_data, rfc3339, wall};
+use crate::output::{Column, Console, Grid, data_width, duration, from_now, print_data, rfc3339, wall};
 use crate::store::Store;
 
 /// Where the store stops counting a lane's jobs.
@@ -26,7 +28,7 @@ pub(crate) async fn lanes(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits)?;
+    let rules = limits::rules(&args.limits, global.keying())?;
     let after = args.after.as_ref().map(|host| lane_of(&store, host)).transpose()?;
     let limit = usize::from(args.limit);
     // One more than is shown says whether there are more.
@@ -34,7 +36,8 @@ pub(crate) async fn lanes(
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().map(|row| row.lane.clone()).filter(|_| has_more);
-    let shapes = || rows.iter().map(|row| Shape::new(row, &rules));
+    let now = wall(clock.as_ref());
+    let shapes = || rows.iter().map(|row| Shape::new(row, &rules, now));
     match args.output.format {
         Format::Json => {
             let next = next.as_ref().map(Lane::as_str);
@@ -53,7 +56,7 @@ pub(crate) async fn lanes(
             });
         }
         Format::Table => {
-            print_data(&table(&rows, &rules, wall(clock.as_ref())).text(data_width()))?;
+            print_data(&table(&rows, &rules, now).text(data_width()))?;
             if let Some(next) = next {
                 console.note(&format!("there are more; go on with --after {next}"));
             }
@@ -70,7 +73,8 @@ struct Page<'a> {
 }
 
 /// The documented JSON of a host. `cap` is what it gives now, `null` for any number; `reopening` says that this is less
-/// than configured because it was closed. `paused_until` is `null` for a pause without an end too: `paused` says which.
+/// than configured because it was closed. `pace` is the slowest that holds for artifacts and `controller` whose it is, `null`
+/// where there is none; `done_in_seconds` is how long what is queued takes by it at least. `paused_until` is `null` for a pause without an end too: `paused` says which.
 #[derive(Debug, Serialize)]
 struct Shape<'a> {
     lane: &'a str,
@@ -80,6 +84,8 @@ struct Shape<'a> {
     cap: Option<u32>,
     reopening: bool,
     pace: Option<String>,
+    controller: Option<&'static str>,
+    done_in_seconds: Option<f64>,
     cooling_until: Option<String>,
     cause: Option<&'a str>,
     paused: bool,
@@ -89,7 +95,8 @@ struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn new(row: &'a LaneRow, rules: &LaneRules) -> Self {
+    fn new(row: &'a LaneRow, rules: &LaneRules, now: Timestamp) -> Self {
+        let pace = InForce::new(row, rules);
         Self {
             lane: row.lane.as_str(),
             queued: Counted::new(row.queued, COUNTED),
@@ -97,7 +104,9 @@ impl<'a> Shape<'a> {
             in_flight: row.in_flight,
             cap: cap(row, rules),
             reopening: row.reopening.is_some(),
-            pace: pace(row, rules),
+            controller: pace.as_ref().map(|pace| pace.controller.as_str()),
+            done_in_seconds: done_in(row, pace.as_ref(), now).map(|left| left.as_secs_f64()),
+            pace: pace.map(|pace| pace.text),
             cooling_until: row.closed_until.and_then(rfc3339),
             cause: row.cause.as_deref(),
             paused: row.paused_until.is_some(),
@@ -112,10 +121,11 @@ fn cap(row: &LaneRow, rules: &LaneRules) -> Option<u32> {
     rules.cap(&row.lane).into_iter().chain(row.reopening).min()
 }
 
-/// What holds for artifacts, which is what most requests are for.
-fn pace(row: &LaneRow, rules: &LaneRules) -> Option<String> {
-    let (pace, _) = rules.pace(&row.lane, Role::Artifact);
-    (!pace.is_off()).then(|| pace.to_string())
+/// How long what is queued takes at least, from `now`: until the lane opens, and then by its pace. `None` where nobody
+/// knows: without a pace, or while only an event opens it.
+fn done_in(row: &LaneRow, pace: Option<&InForce>, now: Timestamp) -> Option<Duration> {
+    let pace = pace.filter(|_| row.queued > 0)?;
+    Some(row.open_at?.after(now) + pace.takes(row.queued))
 }
 
 fn table(rows: &[LaneRow], rules: &LaneRules, now: Timestamp) -> Grid {
@@ -127,18 +137,25 @@ fn table(rows: &[LaneRow], rules: &LaneRules, now: Timestamp) -> Grid {
         Column::Number("cap"),
         Column::Text("pace"),
         Column::Text("opens"),
+        Column::Text("done in"),
         Column::Cut("why"),
     ]);
     for row in rows {
+        let pace = InForce::new(row, rules);
+        let left = done_in(row, pace.as_ref(), now);
         grid.row([
             row.lane.to_string(),
             Counted::shown(row.queued, COUNTED),
             Counted::shown(row.ready, COUNTED),
             row.in_flight.to_string(),
             cap(row, rules).map_or_else(|| "any".to_owned(), |cap| cap.to_string()),
-            pace(row, rules).unwrap_or_else(|| "any".to_owned()),
+            pace.as_ref().map_or_else(|| "any".to_owned(), |pace| pace.text.clone()),
             opens(row, now),
-            why(row, rules),
+            left.map_or_else(String::new, |left| {
+                let more = if row.queued > COUNTED { "> " } else { "" };
+                format!("{more}{}", duration(left))
+            }),
+            why(row, rules, pace.as_ref()),
         ]);
     }
     grid
@@ -155,7 +172,7 @@ fn opens(row: &LaneRow, now: Timestamp) -> String {
     }
 }
 
-fn why(row: &LaneRow, rules: &LaneRules) -> String {
+fn why(row: &LaneRow, rules: &LaneRules, pace: Option<&InForce>) -> String {
     let mut why = Vec::new();
     if let Some(reason) = &row.pause_reason {
         why.push(format!("paused by {reason}"));
@@ -167,6 +184,9 @@ fn why(row: &LaneRow, rules: &LaneRules) -> String {
     if reopens && row.closed_until.is_none() {
         why.push("reopens step by step".to_owned());
     }
+    if let Some(host) = pace.filter(|pace| pace.controller != Controller::Configured) {
+        why.push(controller_text(host.controller).to_owned());
+    }
     if why.is_empty() && row.queued > 0 && cap(row, rules).is_some_and(|cap| row.in_flight >= cap) {
         why.push("all slots are taken".to_owned());
     }
@@ -175,17 +195,23 @@ fn why(row: &LaneRow, rules: &LaneRules) -> String {
 
 #[cfg(test)]
 mod tests {
+    use longhaul_queue_core::LanePace;
+
     use super::super::jobs::samples::NOON;
     use super::*;
 
     fn rows() -> Vec<LaneRow> {
         let later = |seconds: i64| Some(Timestamp(NOON.0 + seconds * 1000));
+        let paced = |controller, every_us| {
+            Some(LanePace { controller, every_us, until: Timestamp(NOON.0 + 3_600_000) })
+        };
         let lane = |host: &str| LaneRow {
             lane: Lane::new(host).unwrap(),
             queued: 12,
             ready: 12,
             in_flight: 0,
             reopening: None,
+            pace: None,
             closed_until: None,
             cause: None,
             paused_until: None,
@@ -204,7 +230,15 @@ mod tests {
                 open_at: later(250),
                 ..lane("closed.example")
             },
-            LaneRow { in_flight: 1, reopening: Some(2), open_at: later(1), ..lane("reopening.example:8443") },
+            LaneRow {
+                in_flight: 1,
+                reopening: Some(2),
+                open_at: later(1),
+                pace: paced(Controller::Learned, 1_234_567),
+                ..lane("reopening.example:8443")
+            },
+            LaneRow { pace: paced(Controller::CrawlDelay, 10_000_000), ..lane("slow.example") },
+            LaneRow { pace: paced(Controller::Announced, 20_000), ..lane("swift.example") },
             LaneRow {
                 paused_until: Some(Timestamp::NEVER),
                 pause_reason: Some("ann@box: they asked by mail".to_owned()),
@@ -232,7 +266,7 @@ mod tests {
     #[test]
     fn the_json_of_a_page() {
         let (rows, rules) = (rows(), LaneRules::default());
-        let lanes = rows[2..5].iter().map(|row| Shape::new(row, &rules)).collect();
+        let lanes = rows[2..6].iter().map(|row| Shape::new(row, &rules, NOON)).collect();
         insta::assert_snapshot!(
             serde_json::to_string_pretty(&Page { lanes, next: Some("z.example") }).unwrap()
         );

@@ -41,7 +41,7 @@ impl Bench {
             queue: Arc::clone(&self.queue) as Arc<dyn WorkQueue>,
             admin: Arc::clone(&self.queue) as Arc<dyn QueueAdmin>,
             id: "memory".to_owned(),
-            keying: Store::keying(),
+            keying: LaneRules::default().keying,
         };
         let importer = Importer {
             store: &Opening::opened(store),

@@ -104,8 +104,10 @@ impl Tally {
                     seen.elapsed += *elapsed;
                 }
             }
-            Event::Waited { lane, waited, .. } => {
-                if let Some(seen) = self.lane(lane) {
+            Event::Waited { why, key, waited, .. } if why.is_of_a_lane() => {
+                if let Ok(lane) = Lane::new(key.as_str())
+                    && let Some(seen) = self.lane(&lane)
+                {
                     seen.waited += *waited;
                 }
             }
@@ -208,6 +210,7 @@ mod tests {
             job,
             artifact_id: format!("doi:10.1/{job}"),
             verdict,
+            state: "done",
             reason: reason.to_owned(),
             detail: format!("{reason} of {job}"),
             resolver: None,

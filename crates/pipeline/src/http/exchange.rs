@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use longhaul_limiter::Controller;
 use reqwest::{Response, header};
+use tracing::Instrument as _;
 
+use super::announced::{self, Announced};
 use super::answer::{self, Meaning};
 use super::attempt::Attempt;
 use super::client::Ask;
@@ -15,7 +18,7 @@ use super::stop::{Note, Step, Stop, Target};
 use crate::{FailureClass, HostReport, Reason};
 
 /// How long a lane is held back here if the host did not say; the queue's penalty box decides for everybody.
-const HOLD_BACK: Duration = Duration::from_mins(1);
+pub(super) const HOLD_BACK: Duration = Duration::from_mins(1);
 /// What is read of a body that nobody wants, so that its connection can be used again and is not in flight any more.
 const DRAIN_BYTES: u64 = 64 * 1024;
 /// And for how long.
@@ -40,7 +43,7 @@ impl<'a> Attempt<'a> {
         };
         let silence = options.connect_timeout * 2 + options.first_byte_timeout;
         let mut deadline = self.deadline(silence);
-        let sent = deadline.wait(self.inside.client.send(&ask)).await;
+        let sent = deadline.wait(self.inside.client.send(&ask)).instrument(note.span.clone()).await;
         drop(deadline);
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -49,10 +52,14 @@ impl<'a> Attempt<'a> {
         };
         self.progress.moves = 0;
         let (status, headers) = (response.status().as_u16(), response.headers());
-        note.http_status = Some(status);
+        note.answered(status);
         note.content_type = answer::text(headers, &header::CONTENT_TYPE).map(str::to_owned);
         let wall = context.clock().wall();
         let meaning = answer::meaning(status, headers, rest.is_some(), wall);
+        if let Some(Announced { every, valid_for }) = announced::read(headers) {
+            let (lane, controller) = (target.lane.clone(), Controller::Announced);
+            self.hosts.push(HostReport::Paced { lane, controller, every, valid_for });
+        }
         if let Meaning::Throttled(retry_after) = &meaning {
             // From this instant on, and not from when the answer has been dealt with (INV-COOLDOWN).
             context.hold_back(target.lane, retry_after.unwrap_or(HOLD_BACK));
@@ -75,6 +82,7 @@ impl<'a> Attempt<'a> {
         let status = response.status();
         let location = answer::text(response.headers(), &header::LOCATION).map(str::to_owned);
         self.drain(response, note).await;
+        note.ended = Some(self.context.clock().monotonic());
         let lane = target.lane.clone();
         match meaning {
             Meaning::Throttled(retry_after) => {

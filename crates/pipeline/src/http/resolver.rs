@@ -38,6 +38,9 @@ pub(super) fn named(names: &[String]) -> Result<Vec<Box<dyn Resolver>>, SetupErr
     Ok(resolvers)
 }
 
+/// The name of [`Direct`].
+pub(super) const DIRECT: &str = "direct";
+
 /// Turns an artifact into plans, best first.
 ///
 /// # Contract

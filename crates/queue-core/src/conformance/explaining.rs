@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use longhaul_limiter::Controller;
+
 use super::TestStore;
 use super::rules::{capped, capped_and_paced, lane, unlimited};
 use super::test_store::{asks_for_quiet, delayed, error, id, throttled};
@@ -58,7 +60,10 @@ pub(super) async fn explains_caps_and_paces_by_the_rules_it_is_given(store: &Tes
     assert_eq!(queue.explain(&waiting, &capped(2)).await.unwrap(), Explanation::Ready);
     store.ack(&held[0]).await;
     let paced = queue.explain(&waiting, &rules).await.unwrap();
-    assert!(matches!(paced, Explanation::Pace { wait_ms: 1_099..=1_101 }), "{paced:?}");
+    assert!(
+        matches!(paced, Explanation::Pace { wait_ms: 1_099..=1_101, controller: Controller::Configured }),
+        "{paced:?}"
+    );
     store.advance_secs(2);
     assert_eq!(queue.explain(&waiting, &rules).await.unwrap(), Explanation::Ready);
 }

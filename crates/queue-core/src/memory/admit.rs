@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::lease::start_within;
 use super::model::Model;
 use crate::{Admission, AdmitRequest, Timestamp};
 
@@ -46,26 +45,20 @@ impl Model {
         if let Some(until) = self.paused_until() {
             return not_before(until);
         }
-        let admitted = Admission::Admitted { start_within: start_within(&request.rules, lane, role) };
         if lane.is_none() {
-            return admitted;
+            return Admission::Admitted { start_within: self.count(lane, role, &request.rules) };
         }
-        let mut state = self.lane(lane);
+        let state = self.lane(lane);
         if state.closed_until() > now {
             return not_before(state.closed_until());
         }
         if state.cap(request.rules.cap(lane)).is_some_and(|cap| self.slots_taken(lane) >= cap) {
             return Admission::Full;
         }
-        let (pace, scope) = request.rules.pace(lane, role);
-        if pace.is_off() {
-            return admitted;
+        let opens = Timestamp::at_least(self.bounds(lane, role, &request.rules).open_at(&state.pace));
+        if opens > now {
+            return not_before(opens);
         }
-        state.pace.forget_before(now.since_epoch());
-        if !pace.admit(&mut state.pace, scope, now.since_epoch()) {
-            return not_before(Timestamp::at_least(pace.open_at(&state.pace, scope)));
-        }
-        self.lanes.insert(lane.clone(), state);
-        admitted
+        Admission::Admitted { start_within: self.count(lane, role, &request.rules) }
     }
 }

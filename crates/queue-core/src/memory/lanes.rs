@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Lane, PaceState, PenaltyBox};
+use longhaul_limiter::{Controllers, Lane, PaceState, PenaltyBox};
 
 use super::model::{Model, shortened};
 use crate::{ErrorKind, LaneClosure, LaneReport, QueueError, Result, Timestamp};
@@ -12,8 +12,6 @@ const FAILURES_STRIKE: u32 = 5;
 /// A lane that was closed is on probation while it gives at most so many slots: one failure closes it again. Were it on
 /// probation until it gives what is configured, a host of which one request in twenty fails would hardly ever come so far.
 const PROBATION: u32 = 4;
-/// No host closes its lane for longer.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// A reopening lane that has come this far gives what is configured.
 const REOPENED: u32 = 64;
 
@@ -36,6 +34,8 @@ pub(super) struct LaneState {
     pub(super) served_at: Option<Timestamp>,
     pub(super) penalty: PenaltyBox,
     pub(super) pace: PaceState,
+    /// What its host says and shows of its own pace.
+    pub(super) host: Controllers,
     pub(super) pause: Option<Pause>,
 }
 
@@ -55,9 +55,12 @@ impl LaneState {
         self.not_before <= now && self.reopening.is_some_and(|slots| slots <= PROBATION)
     }
 
+    /// A lane that is closed stays as it is: what fails there was under way before.
     fn strike(&mut self, cause: &str, now: Timestamp) {
-        let closure = self.penalty.strike(now.since_epoch(), fastrand::f64());
-        self.close(closure, cause, now);
+        if self.not_before <= now {
+            let closure = self.penalty.strike(now.since_epoch(), fastrand::f64());
+            self.close(closure, cause, now);
+        }
     }
 
     /// Never for less than it is closed already (INV-COOLDOWN); it reopens with one slot.
@@ -70,13 +73,16 @@ impl LaneState {
         self.reopening = Some(1);
     }
 
-    fn take(&mut self, report: &LaneReport, now: Timestamp) {
+    /// Whether the host takes back something that turns may have been put off for. What is learned changes by little.
+    fn take(&mut self, report: &LaneReport, now: Timestamp) -> bool {
         match report {
             LaneReport::Served { .. } => {
                 self.failures = 0;
                 self.served_at = Some(now);
                 // An answer to a request from before the closure does not speak for the time after it.
                 if self.not_before <= now {
+                    let reopened = (self.reopening == Some(1)).then(|| self.not_before.since_epoch());
+                    self.host.served(now.since_epoch(), reopened);
                     self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
                 }
             }
@@ -88,12 +94,27 @@ impl LaneState {
                 }
             }
             LaneReport::Throttled { retry_after, cause, .. } => {
-                match retry_after.filter(|length| !length.is_zero()) {
-                    Some(length) => self.close(length.min(RETRY_AFTER_MAX), cause, now),
-                    None => self.strike(cause, now),
+                let (was_open, is_first) = (self.not_before <= now, self.reopening == Some(1));
+                let said = retry_after.filter(|length| !length.is_zero());
+                if said.is_none() || (was_open && is_first) {
+                    self.strike(cause, now);
+                }
+                if let Some(length) = said {
+                    self.close(length.min(LaneReport::LONGEST_CLOSURE), cause, now);
+                }
+                // Of many that are refused at once one is judged.
+                if was_open {
+                    self.host.refused(now.since_epoch(), self.not_before.after(now), is_first);
                 }
             }
+            LaneReport::Paced { controller, every, valid_for, .. } => {
+                let at = now.since_epoch();
+                let before = self.host.slowest(at);
+                self.host.said(*controller, *every, *valid_for, at);
+                return self.pace.host_pace_changed(before, self.host.slowest(at), at);
+            }
         }
+        false
     }
 }
 
@@ -111,14 +132,14 @@ impl Model {
         }
         let state = self.lanes.entry(lane.clone()).or_default();
         let (closed, slots) = (state.not_before, state.reopening);
-        state.take(report, self.now);
+        let is_faster = state.take(report, self.now);
         let is_closing = state.not_before != closed;
         let has_more_slots = state.reopening != slots && !is_closing;
-        if has_more_slots {
+        if has_more_slots || is_faster {
             self.turns.reopen(lane, self.now);
         }
         // Who holds jobs ahead wants to hear of a closure as well.
-        self.epoch += u64::from(is_closing || has_more_slots);
+        self.epoch += u64::from(is_closing || has_more_slots || is_faster);
         is_closing
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Lane, LaneRules, Role};
+use longhaul_limiter::{Bounds, Lane, LaneRules, Role};
 
 use super::model::Model;
 use super::turns::ALONE;
@@ -162,13 +162,7 @@ impl Model {
         id: JobId,
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
-        let (pace, scope) = request.rules.pace(lane, role);
-        if !pace.is_off() {
-            let now = self.now.since_epoch();
-            let state = &mut self.lanes.entry(lane.clone()).or_default().pace;
-            state.forget_before(now);
-            pace.admit(state, scope, now);
-        }
+        let start_within = self.count(lane, role, &request.rules);
         let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
         self.transition(id, JobEvent::Lease, None, |job| {
             job.row.fence += 1;
@@ -177,7 +171,7 @@ impl Model {
             (job.request, job.leased_at, job.settled) = (Some(request.number), now, None);
         })?;
         self.grants += 1;
-        jobs.extend(self.leased(id, start_within(&request.rules, lane, role)));
+        jobs.extend(self.leased(id, start_within));
         Ok(())
     }
 
@@ -208,7 +202,8 @@ impl Model {
 
     /// Whether a cap or a pace may hold the lane back: then a job of it is given only to a worker that is free.
     pub(super) fn is_limited(&self, lane: &Lane, rules: &LaneRules) -> bool {
-        self.cap(lane, rules).is_some() || Role::ALL.iter().any(|role| !rules.pace(lane, *role).0.is_off())
+        self.cap(lane, rules).is_some()
+            || Role::ALL.iter().any(|role| !self.bounds(lane, *role, rules).is_off())
     }
 
     fn cap(&self, lane: &Lane, rules: &LaneRules) -> Option<u32> {
@@ -218,6 +213,26 @@ impl Model {
             .map_or(rules.cap(lane), |state| state.cap(rules.cap(lane)))
     }
 
+    /// What binds the starts of a role: the paces of the process that asks and of all that are there, and the host's own
+    /// (INV-PACE).
+    pub(super) fn bounds(&self, lane: &Lane, role: Role, rules: &LaneRules) -> Bounds {
+        let there = self.workers.values().filter(|worker| worker.expires_at > self.now);
+        let others = there.filter_map(|worker| worker.stated.as_ref());
+        let host = self.lanes.get(lane).and_then(|state| state.host.slowest(self.now.since_epoch()));
+        Bounds::new(rules, others, host, lane, role)
+    }
+
+    /// Counts a start that is allowed, and says for how long it may still happen.
+    pub(super) fn count(&mut self, lane: &Lane, role: Role, rules: &LaneRules) -> Duration {
+        let (bounds, now) = (self.bounds(lane, role, rules), self.now.since_epoch());
+        if !bounds.is_off() {
+            let state = &mut self.lanes.entry(lane.clone()).or_default().pace;
+            state.forget_before(now);
+            bounds.admit(state, now);
+        }
+        bounds.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX))
+    }
+
     fn is_full(&self, lane: &Lane, rules: &LaneRules) -> bool {
         self.cap(lane, rules).is_some_and(|cap| self.slots_taken(lane) >= cap)
     }
@@ -225,8 +240,8 @@ impl Model {
     /// When a job of a lane that has a free slot may start.
     fn opens_for(&self, lane: &Lane, role: Role, available_at: Timestamp, rules: &LaneRules) -> Timestamp {
         let Some(state) = self.lanes.get(lane) else { return available_at };
-        let (pace, scope) = rules.pace(lane, role);
-        available_at.max(state.closed_until()).max(Timestamp::at_least(pace.open_at(&state.pace, scope)))
+        let opens = self.bounds(lane, role, rules).open_at(&state.pace);
+        available_at.max(state.closed_until()).max(Timestamp::at_least(opens))
     }
 
     /// When a turn may give, not before now; never while all slots are taken, and `None` if nothing is queued there.
@@ -291,10 +306,4 @@ impl Model {
 fn turn_of(lower: &[u8], turn: u64) -> u8 {
     let among = u64::try_from(lower.len()).unwrap_or(u64::MAX);
     usize::try_from(turn % among).ok().and_then(|index| lower.get(index)).copied().unwrap_or(0)
-}
-
-/// For how long a start that was counted now may still happen.
-pub(super) fn start_within(rules: &LaneRules, lane: &Lane, role: Role) -> Duration {
-    let (pace, _) = rules.pace(lane, role);
-    pace.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX))
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, UNIX_EPOCH};
 
-use longhaul_limiter::{Clock, Lane, Role};
+use longhaul_limiter::{Clock, Lane, LaneRules, Role};
 
 use super::lanes::{LaneState, Pause};
 use super::turns::{ALONE, Turns};
@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub(super) held: BTreeSet<JobId>,
     /// What its last lease request said: what holds for its jobs if it comes back late.
     pub(super) max_losses: u32,
+    /// The paces that it stated when it joined: they bind the others while it is there (INV-PACE).
+    pub(super) stated: Option<LaneRules>,
 }
 
 /// Where queued jobs wait: lane, class and role.

@@ -18,7 +18,8 @@ impl Model {
             return Ok(Answer::PathTaken);
         }
         let throttles = job.row.throttles;
-        let is_charged = self.has_served_since(job.leased_at, settlement);
+        let is_charged = self.has_served_since(job.leased_at.min(job.row.available_at), settlement);
+        let quiet = settlement.quiet();
         let (now, verdict) = (self.now, &settlement.verdict);
         let worker = job.row.worker.as_ref().and_then(|worker| self.workers.get(worker));
         let store = worker.and_then(|worker| worker.info.store.clone());
@@ -26,7 +27,7 @@ impl Model {
             if job.row.state.is_terminal() {
                 job.row.store = store;
             }
-            fill(job, verdict, now);
+            fill(job, verdict, now.plus(quiet), now);
             // A process without a store has nothing to publish.
             job.row.published = job.row.state.is_terminal() && job.row.store.is_none();
             // The transition charged it; a lane that was quiet to all is no fault of the job.
@@ -53,13 +54,13 @@ impl Model {
         }
     }
 
-    /// Whether the lane that asked for quiet has served somebody since this job was leased: then the throttling is the
-    /// job's own, and is charged to it (INV-ATTEMPTS).
-    fn has_served_since(&self, leased_at: Timestamp, settlement: &Settlement) -> bool {
+    /// Whether the lane that asked for quiet has served somebody since this job was leased, or since it waits to be: then
+    /// the throttling is the job's own, and is charged to it (INV-ATTEMPTS).
+    fn has_served_since(&self, since: Timestamp, settlement: &Settlement) -> bool {
         let throttled = |report: &&LaneReport| matches!(report, LaneReport::Throttled { .. });
         let asked = settlement.lanes.iter().rev().find(throttled);
         let served_at = asked.and_then(|report| self.lanes.get(report.lane())?.served_at);
-        served_at.is_some_and(|served_at| served_at >= leased_at)
+        served_at.is_some_and(|served_at| served_at >= since)
     }
 
     pub(super) fn checkpoint(&mut self, token: LeaseToken, checkpoint: &str) -> bool {
@@ -95,7 +96,8 @@ fn reason(verdict: &Verdict) -> Option<&str> {
 }
 
 /// What a verdict writes into the row; state and charges are the state machine's.
-fn fill(job: &mut Job, verdict: &Verdict, now: Timestamp) {
+/// `again` is when one that was throttled may be tried again.
+fn fill(job: &mut Job, verdict: &Verdict, again: Timestamp, now: Timestamp) {
     let row = &mut job.row;
     if let Some(reason) = reason(verdict) {
         row.reason = Some(reason.to_owned());
@@ -134,6 +136,7 @@ fn fill(job: &mut Job, verdict: &Verdict, now: Timestamp) {
         Verdict::Throttled { detail, place, checkpoint } => {
             go_on(place.as_ref(), checkpoint);
             row.last_error = Some(shortened(detail));
+            row.available_at = again;
         }
         Verdict::Release { checkpoint } => {
             if checkpoint.is_some() {

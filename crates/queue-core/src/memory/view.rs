@@ -8,8 +8,8 @@ use super::lanes::Pause;
 use super::model::{Job, Model};
 use crate::explain::Waiting;
 use crate::{
-    ArtifactId, ErrorKind, Explanation, HistoryEntry, JobPage, JobRecord, LanePage, LaneRow, QueueError,
-    QueueStats, Result, Timestamp,
+    ArtifactId, ErrorKind, Explanation, HistoryEntry, JobPage, JobRecord, LanePace, LanePage, LaneRow,
+    QueueError, QueueStats, Result, Timestamp,
 };
 
 /// Where counts that are not kept end.
@@ -60,7 +60,7 @@ impl Model {
             });
         }
         let lane = self.lane(&row.place.lane);
-        let (pace, scope) = rules.pace(&row.place.lane, row.place.role);
+        let bounds = self.bounds(&row.place.lane, row.place.role, rules);
         let of_pause = |pause: Option<&Pause>| {
             let found = pause.map(|pause| (pause.until, Some(pause.reason.clone())));
             found.unwrap_or_default()
@@ -69,7 +69,8 @@ impl Model {
             now: self.now,
             queue_pause: of_pause(self.pause.as_ref()),
             lane_pause: of_pause(lane.pause.as_ref()),
-            pace_opens: Timestamp::at_least(pace.open_at(&lane.pace, scope)),
+            pace_opens: Timestamp::at_least(bounds.open_at(&lane.pace)),
+            controller: bounds.controller(&lane.pace),
             available_at: row.available_at,
             in_flight: self.slots_taken(&row.place.lane),
             cap: lane.cap(rules.cap(&row.place.lane)),
@@ -154,6 +155,10 @@ impl Model {
             ready: counted.iter().filter(|at| !closed && **at <= self.now).count() as u64,
             in_flight: self.slots_taken(lane),
             reopening: state.reopening,
+            pace: state.host.slowest(self.now.since_epoch()).map(|pace| LanePace {
+                until: self.wall(Timestamp::at_least(pace.until)),
+                ..LanePace::from(pace)
+            }),
             closed_until: is_closed.then(|| self.wall(state.not_before)),
             cause: state.cause.clone().filter(|_| is_closed),
             paused_until: pause.map(|pause| self.wall(pause.until)),

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use longhaul_limiter::Lane;
+
 use super::model::{Model, Worker, shortened};
 use crate::lease::died;
 use crate::{
-    ErrorKind, Heartbeat, JobEvent, JobId, LeaseToken, QueueError, Result, StoreId, WorkerId, WorkerInfo,
-    WorkerRow,
+    ErrorKind, Heartbeat, JobEvent, JobId, LeaseToken, QueueError, Result, StatedLimits, StoreId, WorkerId,
+    WorkerInfo, WorkerRow,
 };
 
 /// Why a job is queued again, or in error, after its process died.
@@ -24,6 +26,7 @@ impl Model {
             expires_at,
             held: BTreeSet::new(),
             max_losses: u32::MAX,
+            stated: info.limits.as_ref().map(StatedLimits::rules),
         });
         worker.expires_at = expires_at;
         Ok(())
@@ -52,7 +55,9 @@ impl Model {
 
     pub(super) fn leave(&mut self, id: &WorkerId) -> Result<()> {
         self.release_all(id, &[])?;
-        self.workers.remove(id);
+        if let Some(gone) = self.workers.remove(id) {
+            self.unbind(&gone.info);
+        }
         Ok(())
     }
 
@@ -78,9 +83,22 @@ impl Model {
         let expired: Vec<WorkerId> = expired.map(|(id, _)| id.clone()).collect();
         for id in expired {
             self.lose(&id, max_losses, store.as_ref())?;
-            self.workers.remove(&id);
+            if let Some(gone) = self.workers.remove(&id) {
+                self.unbind(&gone.info);
+            }
         }
         Ok(())
+    }
+
+    /// A process is gone: what it had put off by limits of its own, others may start now.
+    fn unbind(&mut self, gone: &WorkerInfo) {
+        if gone.limits.is_some() && self.workers.values().any(|worker| worker.info.limits != gone.limits) {
+            let lanes: BTreeSet<Lane> = self.turns.iter().map(|(lane, ..)| lane.clone()).collect();
+            for lane in &lanes {
+                self.turns.reopen(lane, self.now);
+            }
+            self.epoch += 1;
+        }
     }
 
     /// Charges a loss to each job that a dead process held (INV-ATTEMPTS).

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use longhaul_limiter::{Bounds, LaneRules};
 use sqlx::Row as _;
 
 use super::lanes;
@@ -15,8 +16,10 @@ use crate::{Admission, AdmitRequest, Result, Timestamp};
 /// What is answered where no end is known: a pause without one.
 const NO_END: Duration = Duration::from_hours(24);
 
-const HELD: &str = "SELECT j.slot FROM jobs j JOIN workers w ON w.id = j.worker_id
-         WHERE j.id = ? AND j.lease_token = ? AND j.state = 'in_progress' AND w.expires_at > ?";
+const HELD: &str = "SELECT j.slot, (SELECT json_group_array(limits) FROM workers
+             WHERE expires_at > ?3 AND limits IS NOT NULL AND limits IS NOT w.limits)
+         FROM jobs j JOIN workers w ON w.id = j.worker_id
+         WHERE j.id = ?1 AND j.lease_token = ?2 AND j.state = 'in_progress' AND w.expires_at > ?3";
 
 const MOVE_SLOT: &str = "UPDATE jobs SET slot = ?, updated_at = ? WHERE id = ?";
 
@@ -33,7 +36,7 @@ pub(super) async fn admit(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Adm
         .map_err(failed)?;
     let Some(held) = held else { return Ok(Admission::LeaseLost) };
     let slot: Option<String> = held.get(0);
-    let admission = decide(tx, request).await?;
+    let admission = decide(tx, request, &lanes::stated(held.get(1))?).await?;
     let admitted = matches!(admission, Admission::Admitted { .. });
     let wanted = Some(request.place.lane.as_str()).filter(|lane| admitted && !lane.is_empty());
     if slot.as_deref() != wanted {
@@ -54,7 +57,7 @@ pub(super) async fn admit(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Adm
     Ok(admission)
 }
 
-async fn decide(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Admission> {
+async fn decide(tx: &mut Tx<'_>, request: &AdmitRequest, others: &[LaneRules]) -> Result<Admission> {
     let lane = &request.place.lane;
     let not_before = |until: Timestamp, now: Timestamp| Admission::NotBefore(until.after(now).min(NO_END));
     if tx.tally.paused_until > tx.now {
@@ -73,17 +76,18 @@ async fn decide(tx: &mut Tx<'_>, request: &AdmitRequest) -> Result<Admission> {
     {
         return Ok(Admission::Full);
     }
-    let (rule, scope) = request.rules.pace(lane, request.place.role);
-    if rule.is_off() {
+    let host = state.host_pace(tx.now)?;
+    let bounds = Bounds::new(&request.rules, others, host, lane, request.place.role);
+    if bounds.is_off() {
         return Ok(Admission::Admitted { start_within: START_WITHIN_MAX });
     }
     let mut pace = state.pace()?;
-    if !rule.admit(&mut pace, scope, tx.now.since_epoch()) {
-        return Ok(not_before(Timestamp::at_least(rule.open_at(&pace, scope)), tx.now));
+    if !bounds.admit(&mut pace, tx.now.since_epoch()) {
+        return Ok(not_before(Timestamp::at_least(bounds.open_at(&pace)), tx.now));
     }
     state.set_pace(pace, tx.now)?;
     lanes::store(tx, &state).await?;
-    let start_within = rule.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
+    let start_within = bounds.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
     Ok(Admission::Admitted { start_within })
 }
 

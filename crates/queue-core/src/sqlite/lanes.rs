@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use longhaul_limiter::{Lane, PaceState, PenaltyBox};
+use longhaul_limiter::{Controllers, HostPace, Lane, LaneRules, PaceState, PenaltyBox, StatedLimits};
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
@@ -16,8 +16,6 @@ use crate::{LaneClosure, LaneReport, Result, Timestamp};
 const FAILURES_STRIKE: i64 = 5;
 /// A lane that was closed is on probation while it gives at most so many slots: one failure closes it again.
 const PROBATION: i64 = 4;
-/// No host closes its lane for longer.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// A reopening lane that has come this far gives what is configured.
 const REOPENED: i64 = 64;
 
@@ -35,6 +33,8 @@ pub(super) struct LaneState {
     pub(super) pace: String,
     pub(super) paused_until: i64,
     pub(super) pause_reason: Option<String>,
+    /// Its [`Controllers`].
+    pub(super) host: Option<String>,
 }
 
 impl Default for LaneState {
@@ -50,6 +50,7 @@ impl Default for LaneState {
             pace: "{}".to_owned(),
             paused_until: 0,
             pause_reason: None,
+            host: None,
         }
     }
 }
@@ -61,7 +62,7 @@ macro_rules! lane_state {
             "CASE WHEN l.lane IS NULL THEN json_array(",
             $lane,
             ") ELSE json_array(l.lane, l.not_before, l.cause, l.reopening, l.failures, l.served_at, l.penalty, l.pace, \
-             l.paused_until, l.pause_reason) END"
+             l.paused_until, l.pause_reason, l.host) END"
         )
     };
 }
@@ -97,6 +98,24 @@ impl LaneState {
         Ok(())
     }
 
+    fn controllers(&self) -> Result<Controllers> {
+        let none = Ok(Controllers::default());
+        self.host
+            .as_ref()
+            .map_or(none, |text| serde_json::from_str(text).map_err(corrupt("the pace of a host")))
+    }
+
+    fn set_controllers(&mut self, controllers: &Controllers) -> Result<()> {
+        let text = (!controllers.is_empty()).then(|| serde_json::to_string(controllers));
+        self.host = text.transpose().map_err(unwritable)?;
+        Ok(())
+    }
+
+    /// The slowest pace that the host asks for or was seen to bear.
+    pub(super) fn host_pace(&self, now: Timestamp) -> Result<Option<HostPace>> {
+        Ok(self.controllers()?.slowest(now.since_epoch()))
+    }
+
     /// For how long it is closed, and why.
     fn closure(&self, now: Timestamp) -> Result<LaneClosure> {
         Ok(LaneClosure {
@@ -106,13 +125,19 @@ impl LaneState {
         })
     }
 
-    /// Takes a report in.
-    fn apply(&mut self, report: &LaneReport, now: Timestamp) -> Result<()> {
+    /// Takes a report in. True if the host takes back something that turns may have been put off for; what is learned
+    /// changes by little.
+    fn apply(&mut self, report: &LaneReport, now: Timestamp) -> Result<bool> {
         match report {
             LaneReport::Served { .. } => {
                 self.failures = 0;
                 self.served_at = now.0;
                 if now.0 >= self.not_before {
+                    let reopened =
+                        (self.reopening == Some(1)).then(|| Timestamp(self.not_before).since_epoch());
+                    let mut host = self.controllers()?;
+                    host.served(now.since_epoch(), reopened);
+                    self.set_controllers(&host)?;
                     self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
                 }
             }
@@ -124,13 +149,34 @@ impl LaneState {
                 }
             }
             LaneReport::Throttled { retry_after, cause, .. } => {
-                match retry_after.filter(|length| !length.is_zero()) {
-                    Some(length) => self.close(length.min(RETRY_AFTER_MAX), cause, now),
-                    None => self.strike(cause, now)?,
+                let (was_open, is_first) = (now.0 >= self.not_before, self.reopening == Some(1));
+                let said = retry_after.filter(|length| !length.is_zero());
+                if said.is_none() || (was_open && is_first) {
+                    self.strike(cause, now)?;
+                }
+                if let Some(length) = said {
+                    self.close(length.min(LaneReport::LONGEST_CLOSURE), cause, now);
+                }
+                // Of many that are refused at once one is judged.
+                if was_open {
+                    let mut host = self.controllers()?;
+                    host.refused(now.since_epoch(), Timestamp(self.not_before).after(now), is_first);
+                    self.set_controllers(&host)?;
                 }
             }
+            LaneReport::Paced { controller, every, valid_for, .. } => {
+                let at = now.since_epoch();
+                let mut host = self.controllers()?;
+                let before = host.slowest(at);
+                host.said(*controller, *every, *valid_for, at);
+                self.set_controllers(&host)?;
+                let mut pace = self.pace()?;
+                let is_faster = pace.host_pace_changed(before, host.slowest(at), at);
+                self.set_pace(pace, now)?;
+                return Ok(is_faster);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether it is open after a closure and has not yet shown that it is well again.
@@ -138,7 +184,11 @@ impl LaneState {
         now.0 >= self.not_before && self.reopening.is_some_and(|slots| slots <= PROBATION)
     }
 
+    /// A lane that is closed stays as it is: what fails there was under way before.
     fn strike(&mut self, cause: &str, now: Timestamp) -> Result<()> {
+        if now.0 < self.not_before {
+            return Ok(());
+        }
         let mut penalty: PenaltyBox = match &self.penalty {
             Some(text) => serde_json::from_str(text).map_err(corrupt("the penalty of a lane"))?,
             None => PenaltyBox::default(),
@@ -158,6 +208,12 @@ impl LaneState {
         }
         self.reopening = Some(1);
     }
+}
+
+/// The limits that other processes state, a JSON list of texts.
+pub(super) fn stated(list: &str) -> Result<Vec<LaneRules>> {
+    let texts: BTreeSet<String> = serde_json::from_str(list).map_err(corrupt("the limits of a process"))?;
+    Ok(texts.into_iter().map(|text| StatedLimits::from_text(text).rules()).collect())
 }
 
 const LOAD: &str = concat!(
@@ -185,17 +241,17 @@ macro_rules! upsert_lanes {
     ($path:literal) => {
         concat!(
             "INSERT INTO lanes (lane, not_before, cause, reopening, failures, served_at, penalty, pace, paused_until,
-                 pause_reason)
+                 pause_reason, host)
              SELECT value ->> 'lane', value ->> 'not_before', value ->> 'cause', value ->> 'reopening',
                  value ->> 'failures', value ->> 'served_at', value ->> 'penalty', value ->> 'pace',
-                 value ->> 'paused_until', value ->> 'pause_reason'
+                 value ->> 'paused_until', value ->> 'pause_reason', value ->> 'host'
              FROM json_each(?1, ",
             $path,
             ") WHERE true
              ON CONFLICT (lane) DO UPDATE SET not_before = excluded.not_before, cause = excluded.cause,
                  reopening = excluded.reopening, failures = excluded.failures, served_at = excluded.served_at,
                  penalty = excluded.penalty, pace = excluded.pace, paused_until = excluded.paused_until,
-                 pause_reason = excluded.pause_reason"
+                 pause_reason = excluded.pause_reason, host = excluded.host"
         )
     };
 }
@@ -238,8 +294,10 @@ pub(super) fn report(
 ) -> Result<Vec<LaneClosure>> {
     let before = states.clone();
     for report in reports {
-        if let Some(state) = states.get_mut(report.lane().as_str()) {
-            state.apply(report, now)?;
+        if let Some(state) = states.get_mut(report.lane().as_str())
+            && state.apply(report, now)?
+        {
+            changes.freed([state.lane.clone()]);
         }
     }
     // A lane that reopens has more slots than when its turn was put off for want of one.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Lane, Role};
+use longhaul_limiter::{Bounds, Lane, LaneRules, PaceState, Role};
 use serde::Serialize;
 use sqlx::Row as _;
 
@@ -60,13 +60,14 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
     if opening.repeated {
         repeated = heads::repeat(tx, request).await?;
     } else if opening.alive && tx.tally.paused_until <= tx.now {
+        let asked = Asked { request, others: std::mem::take(&mut opening.others) };
         if request.alone {
             let mut room =
                 Room { all: request.max.min(usize::from(opening.holds == Holds::Nothing)), limited: 1 };
-            take(tx, request, ALONE, room.all, &mut room, &mut given).await?;
+            take(tx, &asked, ALONE, room.all, &mut room, &mut given).await?;
         } else if opening.holds != Holds::Alone {
             let mut room = Room { all: request.max + request.ahead, limited: request.max };
-            take_fairly(tx, request, &opening.classes, &mut room, &mut given).await?;
+            take_fairly(tx, &asked, &opening.classes, &mut room, &mut given).await?;
             if request.ahead > 0 {
                 // Stable: within both kinds the order of the turns stays.
                 given.jobs.sort_by_key(|choice| !choice.is_limited);
@@ -82,6 +83,12 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
     let jobs = repeated.into_iter().chain(given.jobs.into_iter().map(|choice| choice.job)).collect();
     Ok(Leased { batch: LeaseBatch { jobs, next_open, alone_waiting, epoch: tx.epoch() }, at: tx.now })
+}
+
+/// A request with what binds it beside its own rules.
+struct Asked<'r> {
+    request: &'r LeaseRequest,
+    others: Vec<LaneRules>,
 }
 
 /// What the process that asks holds already.
@@ -107,6 +114,8 @@ struct Opening {
     expires: Option<Timestamp>,
     /// The earliest opening of each class that has a turn, highest first.
     classes: Vec<(i64, Timestamp)>,
+    /// What other processes that are there state as their limits, where it is not this one's.
+    others: Vec<LaneRules>,
 }
 
 /// The earliest opening of each class, highest first, as a JSON text.
@@ -126,7 +135,9 @@ const OPENING: &str = concat!(
             (SELECT min(expires_at) FROM workers),
             (SELECT min(expires_at) FROM workers w WHERE id <> ?1
                  AND EXISTS (SELECT 1 FROM jobs WHERE worker_id = w.id AND state = 'in_progress')), ",
-    class_openings!()
+    class_openings!(),
+    ", (SELECT json_group_array(limits) FROM workers WHERE expires_at > ?3 AND limits IS NOT NULL
+            AND limits IS NOT (SELECT limits FROM workers WHERE id = ?1))"
 );
 
 async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
@@ -150,6 +161,7 @@ async fn opening(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Opening> {
         first_expiry: row.get::<Option<i64>, _>(4).map(Timestamp),
         expires: row.get::<Option<i64>, _>(5).map(Timestamp),
         classes: read_classes(row.get(6))?,
+        others: lanes::stated(row.get(7))?,
     })
 }
 
@@ -175,7 +187,7 @@ macro_rules! head {
 /// each that waits in turn, so that every class moves (INV-FAIR).
 async fn take_fairly(
     tx: &mut Tx<'_>,
-    request: &LeaseRequest,
+    asked: &Asked<'_>,
     classes: &[(i64, Timestamp)],
     room: &mut Room,
     given: &mut Given,
@@ -189,7 +201,7 @@ async fn take_fairly(
             0 => (turn_of(lower, tx.tally.grants / LOWER_EVERY), 1),
             share => (*highest, share.min(room.all)),
         };
-        if take(tx, request, class, share, room, given).await? < share {
+        if take(tx, asked, class, share, room, given).await? < share {
             open.retain(|other| *other != class);
         }
     }
@@ -232,6 +244,9 @@ struct Choice {
 struct Visit {
     lane: Lane,
     state: LaneState,
+    /// What binds each role's starts, in the order of [`Role::ALL`].
+    bounds: [Bounds; 3],
+    pace: PaceState,
     cap: Option<u32>,
     taken: u32,
     given: u32,
@@ -255,23 +270,23 @@ impl Visit {
 /// Takes up to `share` jobs of one class, as there is room. Returns how many.
 async fn take(
     tx: &mut Tx<'_>,
-    request: &LeaseRequest,
+    asked: &Asked<'_>,
     class: i64,
     share: usize,
     room: &mut Room,
     given: &mut Given,
 ) -> Result<usize> {
-    let before = given.jobs.len();
+    let (request, before) = (asked.request, given.jobs.len());
     loop {
         let wanted = (share + before - given.jobs.len()).min(room.all);
         let mut visits =
-            if wanted == 0 { Vec::new() } else { visits(tx, request, class, wanted.min(PASS_MAX)).await? };
+            if wanted == 0 { Vec::new() } else { visits(tx, asked, class, wanted.min(PASS_MAX)).await? };
         if visits.is_empty() {
             return Ok(given.jobs.len() - before);
         }
         // Rounded down, so that the last lanes of the pass are not left without: what remains is the next pass'.
         let quantum = (wanted / visits.len()).max(1);
-        let chosen = choose(tx, request, class, quantum, wanted, room, &mut visits).await?;
+        let chosen = choose(tx, class, quantum, wanted, room, &mut visits).await?;
         given.classes = Some(write(tx, request, class, &chosen, &visits).await?);
         given.jobs.extend(chosen);
     }
@@ -287,12 +302,13 @@ const VISITS: &str = concat!(
 );
 
 /// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
-async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usize) -> Result<Vec<Visit>> {
+async fn visits(tx: &mut Tx<'_>, asked: &Asked<'_>, class: i64, limit: usize) -> Result<Vec<Visit>> {
+    let rules = &*asked.request.rules;
     let row = sqlx::query(VISITS)
         .bind(class)
         .bind(tx.now.0)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(request.rules.has_caps())
+        .bind(rules.has_caps())
         .fetch_one(&mut *tx.conn)
         .await
         .map_err(failed)?;
@@ -301,10 +317,23 @@ async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usiz
     open.into_iter()
         .map(|(_, _, taken, state)| {
             let lane = Lane::new(state.lane.clone()).map_err(corrupt("a lane"))?;
-            let cap = if lane.is_none() { None } else { state.cap(request.rules.cap(&lane)) };
-            let is_paced = Role::ALL.iter().any(|role| !request.rules.pace(&lane, *role).0.is_off());
-            let is_limited = cap.is_some() || is_paced;
-            Ok(Visit { lane, state, cap, taken, given: 0, gave_all: false, pace_changed: false, is_limited })
+            let cap = if lane.is_none() { None } else { state.cap(rules.cap(&lane)) };
+            let host = state.host_pace(tx.now)?;
+            let bounds = Role::ALL.map(|role| Bounds::new(rules, &asked.others, host, &lane, role));
+            let is_limited = cap.is_some() || bounds.iter().any(|bounds| !bounds.is_off());
+            let pace = state.pace()?;
+            Ok(Visit {
+                lane,
+                state,
+                bounds,
+                pace,
+                cap,
+                taken,
+                given: 0,
+                gave_all: false,
+                pace_changed: false,
+                is_limited,
+            })
         })
         .collect()
 }
@@ -314,7 +343,6 @@ async fn visits(tx: &mut Tx<'_>, request: &LeaseRequest, class: i64, limit: usiz
 /// visited, and there is no room any more (INV-FAIR).
 async fn choose(
     tx: &mut Tx<'_>,
-    request: &LeaseRequest,
     class: i64,
     quantum: usize,
     wanted: usize,
@@ -327,7 +355,6 @@ async fn choose(
     let mut chosen = Vec::new();
     let mut visited = 0;
     for visit in &mut *visits {
-        let mut pace = visit.state.pace()?;
         let mut start_within = START_WITHIN_MAX;
         let (mut here, mut no_worker) = (0, false);
         for head in heads.remove(visit.lane.as_str()).unwrap_or_default() {
@@ -335,20 +362,20 @@ async fn choose(
                 break;
             }
             let mut job = head.leased(start_within)?;
-            let (rule, scope) = request.rules.pace(&visit.lane, job.place.role);
+            let bounds = &visit.bounds[job.place.role as usize];
             if visit.is_limited && room.limited == 0 {
-                if Timestamp::at_least(rule.open_at(&pace, scope)) > tx.now {
+                if Timestamp::at_least(bounds.open_at(&visit.pace)) > tx.now {
                     continue;
                 }
                 no_worker = here == 0;
                 break;
             }
-            if !rule.admit(&mut pace, scope, tx.now.since_epoch()) {
+            if !bounds.admit(&mut visit.pace, tx.now.since_epoch()) {
                 continue;
             }
-            visit.pace_changed |= !rule.is_off();
+            visit.pace_changed |= !bounds.is_off();
             start_within =
-                rule.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
+                bounds.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
             job.start_within = start_within;
             job.token.fence += 1;
             here += 1;
@@ -363,7 +390,7 @@ async fn choose(
         visited += 1;
         visit.gave_all = here == quantum;
         if visit.pace_changed {
-            visit.state.set_pace(pace, tx.now)?;
+            visit.state.set_pace(visit.pace.clone(), tx.now)?;
         }
     }
     visits.truncate(visited);
@@ -441,7 +468,7 @@ async fn write(
             again.push((visit.lane.as_str(), tx.tally.visits));
             continue;
         }
-        let [metadata, landing, artifact] = opens(request, visit)?.map(|at| at.0);
+        let [metadata, landing, artifact] = opens(visit).map(|at| at.0);
         turns.push(NextTurn {
             lane: visit.lane.as_str(),
             visit: tx.tally.visits,
@@ -472,16 +499,12 @@ async fn write(
 }
 
 /// When each role of a lane may give next; never, until something happens, if all slots are taken.
-fn opens(request: &LeaseRequest, visit: &Visit) -> Result<[Timestamp; 3]> {
+fn opens(visit: &Visit) -> [Timestamp; 3] {
     if visit.free() == 0 {
-        return Ok([Timestamp::NEVER; 3]);
+        return [Timestamp::NEVER; 3];
     }
-    let pace = visit.state.pace()?;
     let closed_until = visit.state.closed_until();
-    Ok(Role::ALL.map(|role| {
-        let (rule, scope) = request.rules.pace(&visit.lane, role);
-        closed_until.max(Timestamp::at_least(rule.open_at(&pace, scope)))
-    }))
+    visit.bounds.each_ref().map(|bounds| closed_until.max(Timestamp::at_least(bounds.open_at(&visit.pace))))
 }
 
 /// Whether a job that must run alone could be leased, and when it is worth asking again although nothing happens.

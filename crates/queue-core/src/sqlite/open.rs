@@ -20,10 +20,11 @@ use super::writer::{Writer, WriterParts};
 use crate::{ErrorKind, QueueError, Result};
 
 /// Every migration so far; a database's `user_version` says how many it has had.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_queue.sql"),
     include_str!("../../migrations/sqlite/0002_store.sql"),
     include_str!("../../migrations/sqlite/0003_limits.sql"),
+    include_str!("../../migrations/sqlite/0004_host_pace.sql"),
 ];
 
 /// How long SQLite itself waits for a lock. Ours come first, so this only meets foreign tools on the file.
@@ -304,8 +305,8 @@ async fn identity(conn: &mut SqliteConnection) -> Result<String> {
     sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id'").fetch_one(conn).await.map_err(failed)
 }
 
-async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<()> {
-    let ours = serde_json::to_string(ours).unwrap_or_default();
+async fn agree_on_keying(conn: &mut SqliteConnection, keying: &Keying) -> Result<()> {
+    let ours = serde_json::to_string(keying).unwrap_or_default();
     sqlx::query("INSERT INTO meta (key, value) VALUES ('keying', ?) ON CONFLICT (key) DO NOTHING")
         .bind(&ours)
         .execute(&mut *conn)
@@ -318,10 +319,19 @@ async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<(
     if stored == ours {
         return Ok(());
     }
-    let message = format!(
-        "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, so \
-         use the queue's setting"
-    );
+    let by_domain = |keying: &Keying| if keying.registrable_domain { "registrable domain" } else { "host" };
+    let message = match serde_json::from_str::<Keying>(&stored) {
+        Ok(stored) if stored.registrable_domain != keying.registrable_domain => format!(
+            "the queue counts by {}, this process by {}, and caps would be counted under two names; {} --registrable-domain",
+            by_domain(&stored),
+            by_domain(keying),
+            if stored.registrable_domain { "give" } else { "leave out" },
+        ),
+        _ => format!(
+            "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, \
+             so use the queue's setting"
+        ),
+    };
     Err(QueueError::new(ErrorKind::Conflict, message))
 }
 

@@ -44,10 +44,11 @@ const MODULES: [(&str, Statements, &str); 13] = [
 ];
 
 /// What may be walked from end to end, in which statement, and why that is little.
-const MAY_SCAN: [(&str, &str, &str); 3] = [
+const MAY_SCAN: [(&str, &str, &str); 4] = [
     ("lease::VISITS", "SCAN t", "the turns of one pass, which were cut out of their index"),
     ("read::LANES", "SCAN q", "a page of names that was cut out of three indexes"),
     ("read::WORKERS", "SCAN w", "one row a worker process, and all of them are asked for"),
+    ("workers::BINDS_OTHERS", "SCAN o", "one row a worker process, when one of them is gone"),
 ];
 
 /// Constants that are no statement or touch no table.

@@ -1,10 +1,10 @@
 //! What is read without writing: statistics, single jobs, pages, the cache.
 
-use longhaul_limiter::{Lane, LaneRules, Role};
+use longhaul_limiter::{Bounds, Lane, LaneRules, Role};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::lanes::{LaneState, lane_state};
+use super::lanes::{self, LaneState, lane_state};
 use super::open::{Inner, failed};
 use super::rows::corrupt;
 use super::tx::Tally;
@@ -12,8 +12,8 @@ use super::workers::AFTERMATH;
 use crate::explain::Waiting;
 use crate::{
     ArtifactId, Class, ErrorKind, Explanation, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState,
-    LanePage, LaneRow, Place, QueueError, QueueStats, Result, StatedLimits, StoreId, Timestamp, WorkerId,
-    WorkerRow,
+    LanePace, LanePage, LaneRow, Place, QueueError, QueueStats, Result, StatedLimits, StoreId, Timestamp,
+    WorkerId, WorkerRow,
 };
 
 /// Up to where ready and delayed jobs are counted.
@@ -217,12 +217,19 @@ const EXPLAIN: &str = concat!(
     "SELECT j.state, j.reason AS why, j.role, j.available_at, j.worker_id, w.expires_at,
              (SELECT count(*) FROM jobs WHERE slot = j.lane) AS taken, ",
     lane_state!("j.lane"),
-    " AS lane_state FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?"
+    " AS lane_state, (SELECT json_group_array(limits) FROM workers WHERE expires_at > ?2
+                          AND limits IS NOT NULL) AS stated
+      FROM jobs j LEFT JOIN lanes l ON l.lane = j.lane LEFT JOIN workers w ON w.id = j.worker_id WHERE j.artifact_id = ?1"
 );
 
 pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {
     let now = inner.anchor.now();
-    let row = sqlx::query(EXPLAIN).bind(id.as_str()).fetch_optional(&inner.readers).await.map_err(failed)?;
+    let row = sqlx::query(EXPLAIN)
+        .bind(id.as_str())
+        .bind(now.0)
+        .fetch_optional(&inner.readers)
+        .await
+        .map_err(failed)?;
     let Some(row) = row else {
         return Err(QueueError::new(ErrorKind::NotFound, format!("there is no artifact {id} in the queue")));
     };
@@ -247,10 +254,13 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
     let lane = LaneState::read(row.get("lane_state"))?;
     let name = Lane::new(lane.lane.clone()).map_err(corrupt("a lane"))?;
     let role = Role::parse(row.get("role")).unwrap_or(Role::Artifact);
-    let (pace, scope) = rules.pace(&name, role);
+    let others = lanes::stated(row.get("stated"))?;
+    let bounds = Bounds::new(rules, &others, lane.host_pace(now)?, &name, role);
+    let pace = lane.pace()?;
     let waiting = Waiting {
         now,
-        pace_opens: Timestamp::at_least(pace.open_at(&lane.pace()?, scope)),
+        pace_opens: Timestamp::at_least(bounds.open_at(&pace)),
+        controller: bounds.controller(&pace),
         queue_pause: (tally.paused_until, tally.pause_reason),
         available_at: Timestamp(row.get("available_at")),
         in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
@@ -263,9 +273,8 @@ pub(super) async fn explain(inner: &Inner, id: &ArtifactId, rules: &LaneRules) -
 
 const LANES: &str = concat!(
     "SELECT (SELECT count(*) FROM jobs WHERE slot = q.lane) AS taken,
-         (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS queued,
-         (SELECT coalesce(sum(available_at <= ?4), 0) FROM
-             (SELECT available_at FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS ready,
+         (SELECT json_array(count(*), coalesce(sum(available_at <= ?4), 0)) FROM
+             (SELECT available_at FROM jobs WHERE state = 'queued' AND lane = q.lane LIMIT ?3)) AS counts,
          (SELECT min(open_at) FROM turns WHERE lane = q.lane) AS open_at, ",
     lane_state!("q.lane"),
     " AS lane_state FROM (SELECT lane FROM turns WHERE lane > ?1 UNION SELECT lane FROM lanes WHERE lane > ?1
@@ -289,13 +298,18 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
             let later = |at: i64| Some(Timestamp(at)).filter(|at| *at > now).map(|at| inner.anchor.wall(at));
             // A turn that was not visited since its lane was closed may say less.
             let closed_until = state.closed_until();
+            let pace = state.host_pace(now)?.map(LanePace::from);
             let open_at = row.get::<Option<i64>, _>("open_at").map(|at| Timestamp(at).max(closed_until));
+            // Both in one walk, which is most of what a page costs.
+            let counts = row.get::<&str, _>("counts");
+            let (queued, ready) = serde_json::from_str(counts).map_err(corrupt("the counts of a lane"))?;
             Ok(LaneRow {
                 lane: Lane::new(state.lane).map_err(corrupt("a lane"))?,
-                queued: row.get::<i64, _>("queued").max(0).unsigned_abs(),
-                ready: if closed_until > now { 0 } else { row.get::<i64, _>("ready").max(0).unsigned_abs() },
+                queued,
+                ready: if closed_until > now { 0 } else { ready },
                 in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
                 reopening: state.reopening.and_then(|slots| u32::try_from(slots).ok()),
+                pace: pace.map(|pace| LanePace { until: inner.anchor.wall(pace.until), ..pace }),
                 closed_until: later(state.not_before),
                 cause: state.cause.filter(|_| state.not_before > now.0),
                 paused_until: later(state.paused_until),

@@ -72,8 +72,8 @@ pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer
         }
         let Some(mut row) = held.get(&id).cloned() else { continue };
         row.store = row.worker_store.take();
-        fill(&mut row, &settlement.verdict, tx.now);
         row.unserved = !has_served(settlement, &row, &states, &served_here);
+        fill(&mut row, settlement, tx.now);
         let event = settlement.verdict.event();
         let to = row.state()?.apply(event).map_or(JobState::Queued, |transition| transition.to);
         let recorded = format!("{}:{fingerprint}", to.as_str());
@@ -94,14 +94,14 @@ pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer
 }
 
 /// What a verdict writes into the row; state and charges are the state machine's.
-fn fill(row: &mut JobRow, verdict: &Verdict, now: crate::Timestamp) {
+fn fill(row: &mut JobRow, settlement: &Settlement, now: crate::Timestamp) {
     fn go_on(row: &mut JobRow, place: Option<&Place>) {
         if let Some(place) = place {
             place.lane.as_str().clone_into(&mut row.lane);
             place.role.as_str().clone_into(&mut row.role);
         }
     }
-    match verdict {
+    match &settlement.verdict {
         Verdict::Done { reason, outcome, file } => {
             row.reason = Some(reason.clone());
             row.outcome_json = Some(outcome.clone());
@@ -133,6 +133,7 @@ fn fill(row: &mut JobRow, verdict: &Verdict, now: crate::Timestamp) {
         }
         Verdict::Throttled { detail, place, checkpoint } => {
             row.reason = Some("throttled".to_owned());
+            row.available_at = now.plus(settlement.quiet()).0;
             row.set_last_error(detail);
             row.checkpoint.clone_from(checkpoint);
             go_on(row, place.as_ref());
@@ -210,8 +211,8 @@ async fn known(tx: &mut Tx<'_>, batch: &Batch) -> Result<Known> {
     })
 }
 
-/// Whether the lane that asked for quiet has served somebody since the job was leased, be it by an earlier settlement of
-/// the same batch.
+/// Whether the lane that asked for quiet has served somebody since the job was leased, or since it waits to be, be it by an
+/// earlier settlement of the same batch.
 fn has_served(
     settlement: &Settlement,
     row: &JobRow,
@@ -223,7 +224,8 @@ fn has_served(
     let lane = asked.lane();
     let served_at = lanes.get(lane.as_str()).map_or(0, |state| state.served_at);
     !lane.is_none()
-        && (served_here.contains(lane.as_str()) || row.leased_at.is_some_and(|since| served_at >= since))
+        && (served_here.contains(lane.as_str())
+            || row.leased_at.is_some_and(|leased_at| served_at >= leased_at.min(row.available_at)))
 }
 
 /// What the plans are kept of.

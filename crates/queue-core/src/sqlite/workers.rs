@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 
+use super::lanes;
 use super::open::{Inner, failed};
 use super::rows::{self, Changes, job_row, unwritable};
 use super::tx::Tx;
@@ -181,11 +182,24 @@ const FORGET: &str = "DELETE FROM workers WHERE id = ?";
 /// A process says good-bye.
 pub(super) async fn leave(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<()> {
     release_all(tx, worker, &[]).await?;
-    sqlx::query(FORGET).bind(worker.as_str()).execute(&mut *tx.conn).await.map_err(failed)?;
+    forget(tx, worker.as_str()).await
+}
+
+/// A process is gone. What it had put off by limits of its own, others may start now.
+async fn forget(tx: &mut Tx<'_>, worker: &str) -> Result<()> {
+    let binds_others: bool =
+        sqlx::query_scalar(BINDS_OTHERS).bind(worker).fetch_one(&mut *tx.conn).await.map_err(failed)?;
+    sqlx::query(FORGET).bind(worker).execute(&mut *tx.conn).await.map_err(failed)?;
+    if binds_others {
+        lanes::reopen_turns(tx, None).await?;
+    }
     tx.weight += 1;
     tx.wake = true;
     Ok(())
 }
+
+const BINDS_OTHERS: &str = "SELECT EXISTS (SELECT 1 FROM workers o JOIN workers w ON w.id = ?1
+         WHERE o.id <> w.id AND w.limits IS NOT NULL AND o.limits IS NOT w.limits)";
 
 /// Releases what a process holds beyond `held`; returns how many.
 pub(super) async fn release_all(tx: &mut Tx<'_>, worker: &WorkerId, held: &[LeaseToken]) -> Result<u64> {
@@ -220,9 +234,7 @@ pub(super) async fn sweep(tx: &mut Tx<'_>, sweeper: &WorkerId, max_losses: u32) 
     for worker in rows::texts(&expired) {
         let held = held_by(tx, &worker).await?;
         lose(tx, held, max_losses, store.as_deref()).await?;
-        sqlx::query(FORGET).bind(&worker).execute(&mut *tx.conn).await.map_err(failed)?;
-        tx.weight += 1;
-        tx.wake = true;
+        forget(tx, &worker).await?;
     }
     Ok(())
 }
@@ -274,6 +286,7 @@ pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![
     RENEW,
     ORPHAN_JOBS,
     ORPHAN_WORKER,
+    BINDS_OTHERS,
     FORGET,
     STORE_OF,
     ENDED,

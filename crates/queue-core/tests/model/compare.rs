@@ -131,6 +131,7 @@ impl World<'_> {
                 row.queued == 0
                     && row.in_flight == 0
                     && row.reopening.is_none()
+                    && row.pace.is_none()
                     && row.closed_until.is_none()
                     && row.paused_until.is_none()
             };

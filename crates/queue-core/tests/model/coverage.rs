@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use longhaul_queue_core::{JobEvent, JobState};
 
 /// Operations that must have been carried out, and situations that must have been met.
-const MUST: [&str; 47] = [
+const MUST: [&str; 48] = [
     "enqueue: new",
     "enqueue: duplicate",
     "join",
@@ -34,6 +34,7 @@ const MUST: [&str; 47] = [
     "report: failed",
     "report: strike",
     "report: throttled",
+    "report: paced",
     "published",
     "cache: hit",
     "cache: miss",

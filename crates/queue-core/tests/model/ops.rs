@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use longhaul_limiter::Controller;
 use longhaul_queue_core::JobState;
 use proptest::collection::vec;
 use proptest::option;
@@ -61,6 +62,7 @@ pub enum ReportSpec {
     Served,
     Failed { times: usize },
     Throttled { retry_after: Option<Duration> },
+    Paced { controller: Controller, every: Duration, valid_for: Duration },
 }
 
 /// A settlement.
@@ -345,7 +347,14 @@ fn report() -> impl Strategy<Value = ReportSpec> {
         3 => Just(ReportSpec::Served),
         1 => select(&[1usize, 1, 5][..]).prop_map(|times| ReportSpec::Failed { times }),
         1 => option::of(seconds(&[0, 2, 15, 200_000])).prop_map(|retry_after| ReportSpec::Throttled { retry_after }),
+        1 => paced(),
     ]
+}
+
+fn paced() -> impl Strategy<Value = ReportSpec> {
+    let controller = select(&[Controller::CrawlDelay, Controller::Announced][..]);
+    (controller, seconds(&[0, 1, 10, 1_000]), seconds(&[3, 60, 100_000]))
+        .prop_map(|(controller, every, valid_for)| ReportSpec::Paced { controller, every, valid_for })
 }
 
 fn settlement() -> impl Strategy<Value = SettleSpec> {

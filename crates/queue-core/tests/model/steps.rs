@@ -220,6 +220,7 @@ impl World<'_> {
                 LaneReport::Failed { .. } => "report: failed",
                 LaneReport::Throttled { retry_after: Some(_), .. } => "report: throttled",
                 LaneReport::Throttled { retry_after: None, .. } => "report: strike",
+                LaneReport::Paced { .. } => "report: paced",
             });
         }
     }
@@ -493,6 +494,10 @@ fn reports(specs: &[(usize, ReportSpec)]) -> Vec<LaneReport> {
             ReportSpec::Throttled { retry_after } => {
                 let cause = "status 429".to_owned();
                 reports.push(LaneReport::Throttled { lane, retry_after: *retry_after, cause });
+            }
+            ReportSpec::Paced { controller, every, valid_for } => {
+                let (controller, every, valid_for) = (*controller, *every, *valid_for);
+                reports.push(LaneReport::Paced { lane, controller, every, valid_for });
             }
         }
     }

@@ -117,7 +117,7 @@ impl<'c> World<'c> {
         let mem = MemoryQueue::new(Arc::new(clock.clone()));
         let workers = (0..WORKERS).map(|slot| {
             let rules = Arc::new(rules(sequence.rules[slot]));
-            Worker { info: info(slot, 0), rules, starts: 0, requests: 0 }
+            Worker { info: info(slot, 0, &rules), rules, starts: 0, requests: 0 }
         });
         let mut world = Self {
             clock,
@@ -162,7 +162,7 @@ impl<'c> World<'c> {
         if renamed {
             for (slot, worker) in self.workers.iter_mut().enumerate() {
                 worker.starts += 1;
-                worker.info = info(slot, worker.starts);
+                worker.info = info(slot, worker.starts, &worker.rules);
             }
         }
         self.open().await;
@@ -241,13 +241,14 @@ pub fn pick<T>(values: &[T], index: Index) -> Option<&T> {
     (!values.is_empty()).then(|| index.get(values))
 }
 
-fn info(slot: usize, starts: u32) -> WorkerInfo {
+/// One states nothing: its paces bind only itself.
+fn info(slot: usize, starts: u32, rules: &LaneRules) -> WorkerInfo {
     WorkerInfo {
         id: WorkerId::from_text(format!("w{slot}-{starts}")),
         host: "here".to_owned(),
         pid: slot as u32,
         version: "0".to_owned(),
         store: (slot != 2).then(|| StoreId(format!("s{}", slot % 2))),
-        limits: (slot != 1).then(|| StatedLimits::from_text(format!("* cap={slot}"))),
+        limits: (slot != 1).then(|| StatedLimits::from(rules)),
     }
 }

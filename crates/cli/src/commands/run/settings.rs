@@ -9,6 +9,7 @@ use longhaul_pipeline::{HttpOptions, SecretHeaders};
 
 use crate::args::{Layout, RunArgs};
 use crate::config::SettingError;
+use crate::limits;
 use crate::output::{Console, duration};
 
 /// A lease that is shorter than this may end because a disk was slow.
@@ -78,6 +79,8 @@ pub(super) fn orchestrator(
             duration(ttl)
         ));
     }
+    let rules = Arc::new(rules);
+    let limits = limits::process(args, Arc::clone(&rules))?;
     Ok(OrchestratorConfig {
         workers: usize::from(args.workers),
         lease_ttl: ttl,
@@ -95,13 +98,14 @@ pub(super) fn orchestrator(
             max_runtime: args.max_runtime,
             max_errors: args.max_errors,
         },
-        rules: Arc::new(rules),
+        rules,
+        limits: Arc::new(limits),
         ..OrchestratorConfig::default()
     })
 }
 
 /// The settings of the download.
-pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
+pub(super) fn http(args: &RunArgs, queue: &str, run_id: &str) -> HttpOptions {
     let mut headers = SecretHeaders::default();
     for header in &args.header {
         headers.insert(&header.origin, header.name.as_str(), header.value.as_str());
@@ -123,11 +127,13 @@ pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
         max_bytes: args.max_file_size,
         headers,
         queue_id: Some(queue.to_owned()),
+        run_id: Some(run_id.to_owned()),
         layout: match args.layout {
             Layout::Flat => longhaul_pipeline::Layout::Flat,
             Layout::Sharded => longhaul_pipeline::Layout::Sharded,
         },
         contact: args.contact.clone(),
+        robots: !args.no_robots,
         allow_networks: args.allow_network.clone(),
         ..defaults
     }
@@ -163,7 +169,7 @@ mod tests {
         assert_eq!((config.max_job_attempts, config.max_losses), (3, 5));
         assert_eq!((config.retry_backoff, config.jitter), (documented.retry_backoff, documented.jitter));
         assert_eq!((config.grace, config.drain_horizon), (documented.grace, documented.drain_horizon));
-        let http = http(&run_args(&[]).unwrap(), "q");
+        let http = http(&run_args(&[]).unwrap(), "q", "r");
         let documented = HttpOptions::default();
         assert_eq!(
             (http.connect_timeout, http.idle_timeout),

@@ -173,6 +173,7 @@ mod tests {
                 job: ended,
                 artifact_id: "a".to_owned(),
                 verdict: "done",
+                state: "done",
                 reason: "ok".to_owned(),
                 detail: String::new(),
                 resolver: None,
