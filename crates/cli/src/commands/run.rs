@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use longhaul_events::{Fanout, Observer};
 use longhaul_limiter::{Clock, Lane, LaneRules};
-use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
+use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd, RunSummary};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
 use longhaul_telemetry::{Export, RunEnding};
@@ -40,7 +40,7 @@ pub(crate) async fn run(
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
-    let rules = limits::lane_rules(&args)?;
+    let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
     let sources = open_all(&args.import)?;
     // A run that drains has nothing to wait for in a queue that is not there: the name is mistyped, or nothing was
@@ -111,14 +111,7 @@ pub(crate) async fn run(
     let (ended, signal) = telemetry.beside(watch.until_its_end(run, &mut signals)).await;
     telemetry.finish(ended.elapsed).await;
 
-    if ended.unpublished > 0 {
-        let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
-        let because = ended.unpublished_because.map_or_else(String::new, |because| format!(" ({because})"));
-        console.warn(&format!(
-            "{files} no final name or no line in the manifest yet{because}; the next run tries again"
-        ));
-        exit = exit.or(Exit::Remains);
-    }
+    exit = exit.or(say_unpublished(&ended, console));
     let (unpublished, elapsed) = (ended.unpublished, ended.elapsed);
     let (ending, end, failed) = why_it_ended(ended.ended, &args);
     let stats = store.queue.stats().await;
@@ -142,6 +135,20 @@ pub(crate) async fn run(
     });
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// Says what the publisher could not do.
+fn say_unpublished(ended: &RunSummary, console: &Console) -> Exit {
+    if ended.unpublished == 0 {
+        return Exit::Success;
+    }
+    let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
+    let because =
+        ended.unpublished_because.as_ref().map_or_else(String::new, |because| format!(" ({because})"));
+    console.warn(&format!(
+        "{files} no final name or no line in the manifest yet{because}; the next run tries again"
+    ));
+    Exit::Remains
 }
 
 /// Where the manifest is.
@@ -263,6 +270,9 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
     console.note(&format!("files    {}", args.output_dir.display()));
     let workers = number_of(u64::from(args.workers), "worker", "workers");
     console.note(&format!("limits   {workers}; each host: {}{}", limits::shown(rules), arxiv(rules)));
+    if args.no_robots {
+        console.note("robots   robots.txt is neither asked for nor obeyed (--no-robots)");
+    }
     if args.contact.is_none() {
         console.note("         give --contact EMAIL, so that a provider can reach you before it blocks you");
     }

@@ -164,6 +164,7 @@ mod tests {
             ready: 1,
             in_flight: 3,
             reopening: None,
+            pace: None,
             closed_until: None,
             cause: None,
             paused_until: None,

@@ -11,8 +11,8 @@ use crate::report::{Report, Waited};
 /// So many hosts are shown.
 const SHOWN: usize = 15;
 
-/// A wait below this is nothing to show.
-const LEAST: f64 = 0.001;
+/// A wait below this would be shown as none.
+const LEAST: f64 = 0.05;
 
 /// One line of the picture.
 struct Line {
