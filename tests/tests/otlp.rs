@@ -1,5 +1,6 @@
 //! What a collector gets of a run: every metric and span, equal to what the queue and the hosts counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -187,10 +188,10 @@ fn check_spans(stage: &Stage, taken: &Taken) {
     let expected =
         ["finalize", "http.request", "job", "orchestrator.dispatch", "prepare", "resolve", "stream"];
     assert_eq!(names, BTreeSet::from(expected));
-    let named = |name: &'static str| spans.iter().filter(move |span| span.name == name);
-    assert_eq!(named("http.request").count() as u64, stage.origin.report().requests());
+    let called = |name: &'static str| spans.iter().filter(move |span| span.name == name);
+    assert_eq!(called("http.request").count() as u64, stage.origin.report().requests());
 
-    let leased: u64 = named("orchestrator.dispatch")
+    let leased: u64 = called("orchestrator.dispatch")
         .filter_map(|span| {
             attributes(&span.attributes).get("leased").map(|count| count.parse::<u64>().unwrap())
         })
@@ -198,7 +199,7 @@ fn check_spans(stage: &Stage, taken: &Taken) {
     // What was leased and could not be started in time was given back, which is an outcome too.
     let recorded = sum(taken.metrics.last().unwrap(), "contentdownload_outcomes_total", &[]);
     assert_eq!(leased, recorded, "every lease had its outcome");
-    assert!(named("job").count() as u64 <= leased);
+    assert!(called("job").count() as u64 <= leased);
 
     let mut traces: BTreeMap<&[u8], Vec<&Span>> = BTreeMap::new();
     for span in spans {
@@ -221,7 +222,7 @@ fn check_spans(stage: &Stage, taken: &Taken) {
             assert_eq!((root.name.as_str(), of_trace.len()), ("orchestrator.dispatch", 1));
         }
     }
-    for span in named("http.request") {
+    for span in called("http.request") {
         let has = attributes(&span.attributes);
         for name in [
             "resolver",

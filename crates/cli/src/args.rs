@@ -11,7 +11,9 @@ mod import;
 mod jobs;
 mod lane;
 mod operate;
+mod plan;
 mod rate;
+mod resolver;
 mod run;
 mod size;
 
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use longhaul_limiter::{Keying, LaneRules};
 
 pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ManArgs};
 pub(crate) use duration::parse as parse_duration;
@@ -31,7 +34,9 @@ pub(crate) use jobs::{
 pub(crate) use operate::{
     CheckArgs, LanesArgs, LimitArgs, PauseArgs, PruneArgs, ResumeArgs, StatsArgs, WorkersArgs,
 };
-pub(crate) use rate::{HostRate, parse as parse_rate};
+pub(crate) use plan::PlanArgs;
+pub(crate) use rate::{HostLimit, HostRate, parse as parse_rate};
+pub(crate) use resolver::{ResolverCap, parse as parse_resolver_cap};
 pub(crate) use run::{Layout, RunArgs};
 pub(crate) use size::parse as parse_size;
 
@@ -75,6 +80,10 @@ pub(crate) struct Global {
     /// What a change must have survived when it counts: `full` a power cut, `normal` a crash of the program
     #[arg(long, global = true, env = "LONGHAUL_DURABILITY", default_value = "full")]
     pub(crate) durability: Durability,
+    /// Count all hosts of a registrable domain as one, like cdn.example.org and www.example.org; a queue keeps to what it
+    /// was made with
+    #[arg(long, global = true, env = "LONGHAUL_REGISTRABLE_DOMAIN", value_parser = BoolishValueParser::new())]
+    pub(crate) registrable_domain: bool,
     /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter like `longhaul_worker=debug`
     #[arg(long, global = true, value_name = "LEVEL", env = "LONGHAUL_LOG", default_value = "warn")]
     pub(crate) log: String,
@@ -84,6 +93,13 @@ pub(crate) struct Global {
     /// No progress and no hints; results, warnings and errors alone
     #[arg(long, global = true, env = "LONGHAUL_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
+}
+
+impl Global {
+    /// How hosts become lanes.
+    pub(crate) fn keying(&self) -> Keying {
+        Keying { registrable_domain: self.registrable_domain, ..LaneRules::default().keying }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -171,6 +187,10 @@ pub(crate) enum QueueCommand {
     Requeue(RequeueArgs),
     /// Take jobs out of the queue; one that runs is stopped
     Cancel(CancelArgs),
+    /// Say how long an import will take, and what bounds it
+    ///
+    /// It simulates a run under the limits; no host is asked, and no queue is touched.
+    Plan(PlanArgs),
     /// Let nothing start any more, everywhere or at one host
     Pause(PauseArgs),
     /// End a pause

@@ -217,6 +217,21 @@ impl Importer<'_> {
     }
 }
 
+/// Reads files without a queue: shows each good line as the job that it would become, and returns how many are bad.
+pub(crate) async fn survey(
+    sources: Vec<Source>,
+    making: Making,
+    mut show: impl FnMut(&NewJob),
+) -> Result<u64> {
+    let mut reading = Reading::start(Input::Lines(sources), None, making);
+    let mut rejected = 0;
+    while let Some(batch) = reading.next().await? {
+        batch.jobs.iter().for_each(&mut show);
+        rejected += batch.rejected.len() as u64;
+    }
+    Ok(rejected)
+}
+
 /// Enqueues or adopts a batch, unless it is only looked at. Carried out whole or not at all.
 async fn put_in(
     queue: &dyn WorkQueue,

@@ -10,6 +10,7 @@ mod exit;
 mod import;
 mod limits;
 mod output;
+mod plan;
 mod program;
 mod progress;
 mod signals;

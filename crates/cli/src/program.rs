@@ -9,7 +9,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use longhaul_limiter::{Clock, SystemClock};
 use longhaul_telemetry::Export;
 
-use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, QueueCommand};
+use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, PlanArgs, QueueCommand};
 use crate::commands;
 use crate::config::{ConfigError, Configuration, Fault, Origin, SettingError};
 use crate::exit::{Exit, UsageError};
@@ -99,7 +99,9 @@ fn configured(matches: &ArgMatches) -> (Console, anyhow::Result<Exit>) {
     match &mut cli.command {
         Command::Queue(QueueCommand::Run(args)) => configuration.complete(args, matches),
         Command::Queue(
-            QueueCommand::Explain(ExplainArgs { limits, .. }) | QueueCommand::Lanes(LanesArgs { limits, .. }),
+            QueueCommand::Explain(ExplainArgs { limits, .. })
+            | QueueCommand::Lanes(LanesArgs { limits, .. })
+            | QueueCommand::Plan(PlanArgs { limits, .. }),
         ) => {
             configuration.complete_rates(&mut limits.rate, matches);
         }
@@ -153,6 +155,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
             QueueCommand::RetryFailed(args) => commands::retry_failed(global, args, console, clock).await,
             QueueCommand::Requeue(args) => commands::requeue(global, args, console, clock).await,
             QueueCommand::Cancel(args) => commands::cancel(global, args, console, clock).await,
+            QueueCommand::Plan(args) => commands::plan(global, args, console, clock).await,
             QueueCommand::Pause(args) => commands::pause(global, args, console, clock).await,
             QueueCommand::Resume(args) => commands::resume(global, args, console, clock).await,
             QueueCommand::Lanes(args) => commands::lanes(global, args, console, clock).await,

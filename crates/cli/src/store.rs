@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longhaul_limiter::{Clock, Keying, LaneRules};
+use longhaul_limiter::{Clock, Keying};
 use longhaul_queue_core::{Backend, QueueAdmin, QueueConfig, Result, SqliteQueue, WorkQueue};
 
 use crate::args::{Durability, Global};
@@ -26,7 +26,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the queue that the command line names; `create` makes it if it is missing.
     pub(crate) async fn open(global: &Global, create: bool, clock: Arc<dyn Clock>) -> Result<Self> {
-        let keying = LaneRules::default().keying;
+        let keying = global.keying();
         let durability = match global.durability {
             Durability::Full => longhaul_queue_core::Durability::Full,
             Durability::Normal => longhaul_queue_core::Durability::Normal,

@@ -16,7 +16,7 @@ const IMPORT: [&str; 4] = ["queue", "import", "--from-docstokg", "old.sqlite"];
 async fn longhaul(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
     command.args(args).current_dir(folder).env_clear().stdin(Stdio::null());
-    command.env("LONGHAUL_ALLOW_NETWORK", "127.0.0.0/8");
+    command.env("LONGHAUL_ALLOW_NETWORK", "127.0.0.0/8").env("LONGHAUL_NO_ROBOTS", "true");
     command.output().await.unwrap()
 }
 

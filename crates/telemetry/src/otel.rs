@@ -74,26 +74,26 @@ impl Export {
             .build()
             .map_err(|error| ExportError::new(format!("there is no thread to send with: {error}")))?;
         // The gRPC transport belongs to the runtime that it is made in.
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         let resource = resource(environment);
         let complaint = Arc::new(Complaint::new(clock));
         let (mut tracer, mut meter) = (None, None);
         for target in &targets {
-            let reported = |exporter| Reported::new(exporter, target.to_string(), Arc::clone(&complaint));
+            let (named, complaint) = (target.to_string(), Arc::clone(&complaint));
             match target.signal {
                 Signal::Traces => {
-                    let exporter =
-                        Reported::new(spans(target, &runtime)?, target.to_string(), Arc::clone(&complaint));
+                    let exporter = Reported::new(spans(target, &runtime)?, named, complaint);
                     tracer = Some(tracer_of(exporter, resource.clone(), environment));
                 }
                 Signal::Metrics => {
-                    let reader = PeriodicReader::builder(reported(metrics(target, &runtime)?)).build();
+                    let exporter = Reported::new(metrics(target, &runtime)?, named, complaint);
+                    let reader = PeriodicReader::builder(exporter).build();
                     let provider = SdkMeterProvider::builder().with_resource(resource.clone());
                     meter = Some(provider.with_reader(reader).build());
                 }
             }
         }
-        drop(_inside);
+        drop(inside);
         Ok(Some(Self { targets, tracer, meter, runtime: Some(runtime) }))
     }
 
@@ -120,30 +120,45 @@ impl Export {
 
     /// Sends what is there, and waits for that no longer than this.
     pub async fn finish(mut self, patience: Duration) {
-        let (tracer, meter) = (self.tracer.take(), self.meter.take());
-        let (done, ended) = oneshot::channel();
-        // A thread of its own: the SDK blocks, and a receiver that does not answer would block it for longer than
-        // anybody wants to wait.
-        let sending = thread::Builder::new().name("otlp-end".to_owned()).spawn(move || {
-            // The spans first: they are dropped if they wait for too long, the metrics only get newer.
-            let shut = tracer.map(|tracer| tracer.shutdown_with_timeout(patience));
-            let sent = meter.map(|meter| meter.shutdown_with_timeout(patience));
-            // What went wrong has been said where it did.
-            drop((shut, sent));
-            let _ = done.send(());
-        });
-        if sending.is_ok() {
-            let _ = tokio::time::timeout(patience, ended).await;
-        }
+        // What goes wrong is said where it does.
+        let spans =
+            self.tracer.take().map(|tracer| apart(move || drop(tracer.shutdown_with_timeout(patience))));
+        let numbers =
+            self.meter.take().map(|meter| apart(move || drop(meter.shutdown_with_timeout(patience))));
+        let sent = async {
+            for sending in [spans, numbers].into_iter().flatten() {
+                // If there was no thread to send with, there is nothing to wait for.
+                let _ = sending.await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, sent).await;
     }
 }
 
 impl Drop for Export {
+    /// Waits for nobody: what was not sent by [`Export::finish`] is sent if the process lives long enough.
     fn drop(&mut self) {
+        let (tracer, meter) = (self.tracer.take(), self.meter.take());
+        if tracer.is_some() || meter.is_some() {
+            drop(apart(move || drop((tracer, meter))));
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Does what blocks on a thread of its own: the SDK waits for a receiver that does not answer longer than anybody here
+/// wants to. Answered when it is over.
+fn apart(work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
+    let (done, over) = oneshot::channel();
+    let started = thread::Builder::new().name("otlp-end".to_owned()).spawn(move || {
+        work();
+        // Whoever waited may have given up.
+        let _ = done.send(());
+    });
+    drop(started);
+    over
 }
 
 /// Who sends: as the variables say, else this program.

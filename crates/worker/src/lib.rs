@@ -12,6 +12,7 @@ mod backoff;
 mod context;
 mod finished;
 mod hold_back;
+mod permits;
 mod recorded;
 mod trust;
 mod verdict;

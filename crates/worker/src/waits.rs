@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use longhaul_events::WaitCause;
-use longhaul_limiter::Lane;
 
 /// So many waits are remembered (INV-BOUNDED). What was sent back before them is not told.
 const MOST: usize = 1024;
@@ -14,7 +13,7 @@ const MOST: usize = 1024;
 #[derive(Debug)]
 struct Wait {
     why: WaitCause,
-    lane: Lane,
+    key: String,
     since: Duration,
 }
 
@@ -27,37 +26,36 @@ pub(crate) struct Waits {
 
 impl Waits {
     /// The job waits from now on.
-    pub(crate) fn begin(&self, job: i64, why: WaitCause, lane: Lane, since: Duration) {
+    pub(crate) fn begin(&self, job: i64, why: WaitCause, key: String, since: Duration) {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.len() >= MOST
             && let Some(oldest) = jobs.iter().min_by_key(|(_, wait)| wait.since).map(|(job, _)| *job)
         {
             jobs.remove(&oldest);
         }
-        jobs.insert(job, Wait { why, lane, since });
+        jobs.insert(job, Wait { why, key, since });
     }
 
     /// The job goes on: what it waited for, and for how long.
-    pub(crate) fn end(&self, job: i64, now: Duration) -> Option<(WaitCause, Lane, Duration)> {
+    pub(crate) fn end(&self, job: i64, now: Duration) -> Option<(WaitCause, String, Duration)> {
         let wait = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&job)?;
-        Some((wait.why, wait.lane, now.saturating_sub(wait.since)))
+        Some((wait.why, wait.key, now.saturating_sub(wait.since)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
     fn inv_bounded_the_oldest_wait_is_forgotten_first() {
-        let (waits, lane) = (Waits::default(), Lane::new("a.example").unwrap());
+        let (waits, key) = (Waits::default(), "a.example".to_owned());
         let second = Duration::from_secs;
         for job in 0..=MOST as i64 {
-            waits.begin(job, WaitCause::Cap, lane.clone(), second(job.unsigned_abs()));
+            waits.begin(job, WaitCause::Cap, key.clone(), second(job.unsigned_abs()));
         }
         assert_eq!(waits.end(0, second(9)), None);
-        assert_eq!(waits.end(1, second(9)), Some((WaitCause::Cap, lane, second(8))));
+        assert_eq!(waits.end(1, second(9)), Some((WaitCause::Cap, key, second(8))));
         assert_eq!(waits.end(1, second(9)), None, "a wait ends once");
     }
 }

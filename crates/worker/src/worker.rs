@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use longhaul_events::{Event, Observer};
-use longhaul_limiter::{Clock, LaneRules};
+use longhaul_limiter::{Clock, LaneRules, Limits};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
 use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field, info_span};
 
 use crate::context::JobContext;
+use crate::permits::Lines;
 use crate::verdict::{decide, lane_reports};
 use crate::waits::Waits;
 use crate::{Finished, HoldBacks, LeaseTrust};
@@ -40,6 +41,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// The caps and paces that this process is configured to.
     pub rules: Arc<LaneRules>,
+    /// What this process allows itself beside that: concurrency of resolvers, request rate, bandwidth.
+    pub limits: Arc<dyn Limits>,
 }
 
 /// How tries are bounded.
@@ -67,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) parts: WorkerParts,
     pub(crate) trust: Arc<LeaseTrust>,
     pub(crate) hold_backs: HoldBacks,
+    pub(crate) lines: Arc<Lines>,
     pub(crate) waits: Waits,
 }
 
@@ -103,7 +107,8 @@ enum End {
 impl Worker {
     /// A worker whose tries start requests only while `trust` holds.
     pub fn new(parts: WorkerParts, config: WorkerConfig, trust: Arc<LeaseTrust>) -> Self {
-        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new(), waits: Waits::default() });
+        let (lines, waits) = (Arc::new(Lines::default()), Waits::default());
+        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new(), lines, waits });
         Self { shared, config }
     }
 
@@ -159,8 +164,7 @@ impl Worker {
             lane: leased.place.lane.clone(),
         });
         let _finishing = Finishing { parts, job: job.number, began };
-        if let Some((why, lane, waited)) = self.shared.waits.end(job.number, began) {
-            let key = lane.as_str().to_owned();
+        if let Some((why, key, waited)) = self.shared.waits.end(job.number, began) {
             parts.observer.on_event(&Event::Waited { job: job.number, why, key, waited });
         }
         let shared = Arc::clone(&self.shared);
@@ -237,6 +241,7 @@ impl Worker {
     }
 
     fn finish(&self, leased: LeasedJob, end: End, context: &JobContext, elapsed: Duration) -> Finished {
+        context.tell_of_bandwidth();
         let interrupted = context.was_stopped() || context_cancelled(context);
         let (outcome, hosts) = match end {
             End::Returned(result) => (result.outcome, result.hosts),
@@ -263,9 +268,9 @@ impl Worker {
             decision.verdict
         };
         if matches!(verdict, Verdict::Defer { .. })
-            && let Some((why, lane)) = context.sent_back()
+            && let Some((why, key)) = context.sent_back()
         {
-            self.shared.waits.begin(leased.token.job.0, why, lane, self.shared.parts.clock.monotonic());
+            self.shared.waits.begin(leased.token.job.0, why, key, self.shared.parts.clock.monotonic());
         }
         let settlement = Settlement::new(leased.token, verdict).with_lanes(lanes);
         Finished { leased, outcome, settlement, elapsed, local_fault, renames: 0 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use longhaul_pipeline::Network;
 use longhaul_telemetry::ReportTarget;
 
-use super::{Format, HostHeader, HostRate, duration, header, rate, size};
+use super::{Format, HostHeader, HostRate, ResolverCap, duration, header, rate, resolver, size};
 
 /// `queue run`.
 #[derive(Debug, Args)]
@@ -106,10 +106,19 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_per_host: u32,
+    /// Jobs at once by resolver: unpaywall=2,arxiv=1
+    ///
+    /// How many jobs of a resolver run at once in this process: `a=2,b=3`. A resolver's place covers its own calls and the
+    /// requests of its plans. A record's own URLs are counted under its `resolver_hint`, if it has one, else under `direct`
+    #[arg(long, value_name = "NAME=N", env = "LONGHAUL_MAX_PER_RESOLVER", value_delimiter = ',', help_heading = "Politeness",
+        value_parser = resolver::parse)]
+    pub(crate) max_per_resolver: Vec<ResolverCap>,
     /// Pace: example.org=1/3s, *=2/s (repeatable)
     ///
     /// How often requests to a host may start: RATE is `2/s`, `1/3s`, `500/h`, several with `+`, or `off` (repeatable).
-    /// The host `*` stands for all that have no limits of their own. What a host itself asks for always holds
+    /// The host `*` stands for all that have no limits of their own. `metadata:RATE`, `landing:RATE` and `artifact:RATE`
+    /// are for one kind of request alone, and `cap:N` is how many may be in flight to that host. What a host itself asks
+    /// for always holds
     #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', help_heading = "Politeness",
         value_parser = rate::parse)]
     pub(crate) rate: Vec<HostRate>,
@@ -137,10 +146,10 @@ pub(crate) struct RunArgs {
         help_heading = "Politeness"
     )]
     pub(crate) allow_network: Vec<Network>,
-    /// Ignore robots.txt, which is not asked for yet
+    /// Ignore robots.txt
     ///
-    /// Do not ask for robots.txt. This version never asks for it, so the flag changes nothing yet: have your list made
-    /// of places that welcome programs
+    /// Neither ask for robots.txt nor obey it. Without this flag each host's file is read before anything else there, and
+    /// what it forbids to `longhaul` is skipped
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
     pub(crate) no_robots: bool,
 
@@ -156,6 +165,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", env = "LONGHAUL_READ_TIMEOUT", default_value = "30s", help_heading = "Requests",
         value_parser = duration::parse)]
     pub(crate) read_timeout: Duration,
+    /// Bytes a second of all requests, like 10MiB
+    ///
+    /// How many bytes a second all requests of this process receive together
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_BANDWIDTH", help_heading = "Requests", value_parser = size::parse)]
+    pub(crate) max_bandwidth: Option<u64>,
     /// Followed from one address
     ///
     /// How many redirects are followed from one address

@@ -118,14 +118,14 @@ fn faults_together(configuration: &Configuration) -> Vec<Fault> {
     else {
         return Vec::new();
     };
-    let Ok(Cli { command: Command::Queue(QueueCommand::Run(mut args)), .. }) =
+    let Ok(Cli { command: Command::Queue(QueueCommand::Run(mut args)), global }) =
         Cli::from_arg_matches(&matches)
     else {
         return Vec::new();
     };
     configuration.complete(&mut args, &matches);
     let mut faults = settings::faults(&args);
-    faults.extend(limits::lane_rules(&args).err());
+    faults.extend(limits::lane_rules(&args, global.keying()).err());
     let located = |fault: SettingError| Fault {
         place: configuration.origin(&matches, fault.flag),
         key: configuration.key(fault.flag),
@@ -147,7 +147,7 @@ fn typed(one: &Effective) -> Value {
             let no = ["false", "no", "off", "0", "n", "f", ""];
             Value::Bool(!no.contains(&value.to_ascii_lowercase().as_str()))
         }
-        Kind::Whole => value.parse::<u64>().map_or_else(|_| text(value), Value::from),
+        Kind::Whole | Kind::Counts => value.parse::<u64>().map_or_else(|_| text(value), Value::from),
         Kind::Seconds => match parse_duration(value) {
             Ok(time) if time.subsec_nanos() == 0 => Value::from(time.as_secs()),
             Ok(time) => Value::from(time.as_secs_f64()),

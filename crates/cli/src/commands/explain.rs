@@ -30,7 +30,7 @@ pub(crate) async fn explain(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits)?;
+    let rules = limits::rules(&args.limits, global.keying())?;
     let Some((job, _)) = find(&store, &args.id).await? else {
         say_missing(&store, &args.id, console);
         return Ok(Exit::Failure);
@@ -103,6 +103,13 @@ impl Told {
                 let why = match &job.reason {
                     Some(reason) if job.attempts > 0 => {
                         format!("its last try failed ({reason}), and the next one waits")
+                    }
+                    // It was leased before, and nothing was wrong with it.
+                    _ if job.fence > 0 => {
+                        let resolver = job.resolver_hint.as_ref().map_or_else(String::new, |resolver| {
+                            format!(" or, in a run with --max-per-resolver, at its resolver {resolver}")
+                        });
+                        format!("it went back into the queue until it is its turn at {lane}{resolver}")
                     }
                     _ => "its own time has not come".to_owned(),
                 };
@@ -325,6 +332,23 @@ mod tests {
         insta::assert_snapshot!(shown);
         let expected = "running ready alone delayed delayed cool_down pace pace pace pace cap_full cap_full lane_paused queue_paused worker_died";
         assert_eq!(causes.join(" "), expected);
+    }
+
+    /// A job that was given back for its turn is not one that somebody delayed.
+    #[test]
+    fn who_waits_for_a_turn_reads_whose() {
+        let because = |resolver: Option<&str>| {
+            let job =
+                JobRecord { fence: 2, resolver_hint: resolver.map(str::to_owned), reason: None, ..queued() };
+            Told::new(&job, Explanation::Delayed { wait_ms: 2_000 }, &LaneRules::default(), &workers())
+                .because
+        };
+        assert_eq!(because(None), "it went back into the queue until it is its turn at example.org");
+        assert_eq!(
+            because(Some("unpaywall")),
+            "it went back into the queue until it is its turn at example.org or, in a run with --max-per-resolver, at its \
+             resolver unpaywall"
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) async fn run(
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
-    let rules = limits::lane_rules(&args)?;
+    let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
     let sources = open_all(&args.import)?;
     // A run that drains has nothing to wait for in a queue that is not there: the name is mistyped, or nothing was
@@ -84,11 +84,7 @@ pub(crate) async fn run(
         return nothing_to_do(&store, &args, (&stats, &rules), &records, console, exit);
     }
     say_start(&store, &args, &rules, &stats, console);
-    for proxy in http.proxies() {
-        console.note(&format!(
-            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
-        ));
-    }
+    say_proxies(&http, console);
 
     let telemetry = Telemetry::start(&args, export, &store, &rules, &clock, console)?;
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
@@ -274,8 +270,19 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
     console.note(&format!("files    {}", args.output_dir.display()));
     let workers = number_of(u64::from(args.workers), "worker", "workers");
     console.note(&format!("limits   {workers}; each host: {}{}", limits::shown(rules), arxiv(rules)));
+    if args.no_robots {
+        console.note("robots   robots.txt is neither asked for nor obeyed (--no-robots)");
+    }
     if args.contact.is_none() {
         console.note("         give --contact EMAIL, so that a provider can reach you before it blocks you");
+    }
+}
+
+fn say_proxies(http: &HttpPipeline, console: &Console) {
+    for proxy in http.proxies() {
+        console.note(&format!(
+            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
+        ));
     }
 }
 

@@ -8,6 +8,7 @@ use longhaul_queue_core::{Backend, QueueConfig};
 
 use super::file::{Entry, Value};
 use super::keys::{self, Kind, Setting};
+use crate::args::HostLimit;
 
 /// A well-formed entry.
 #[derive(Debug, PartialEq)]
@@ -30,6 +31,7 @@ pub(super) fn entry(settings: &[Setting], entry: &Entry) -> Result<Judged, Strin
         setting.table == path[0]
             && match setting.kind {
                 Kind::Rates | Kind::Headers => true,
+                Kind::Counts => path.len() >= 2 && setting.name == path[1],
                 _ => path.len() == 2 && setting.name == path[1],
             }
     });
@@ -52,8 +54,12 @@ pub(super) fn entry(settings: &[Setting], entry: &Entry) -> Result<Judged, Strin
     };
     let setting = &settings[index];
     // `arxiv.org = "1/3s"` without quotes is a table `arxiv` with a key `org`.
-    let longest = if setting.kind == Kind::Headers { 3 } else { 2 };
-    if path.len() > longest {
+    let is_split = match setting.kind {
+        Kind::Rates => path.len() > 3 || path.get(2).is_some_and(|key| !HostLimit::is_key(key)),
+        Kind::Headers => path.len() > 3,
+        _ => false,
+    };
+    if is_split {
         return Err("a host with dots is written in quotes, like \"arxiv.org\"".to_owned());
     }
     let values = texts(setting.kind, path, &entry.value)
@@ -84,8 +90,11 @@ fn texts(kind: Kind, path: &[String], value: &Value) -> Option<Vec<String>> {
             return texts.collect();
         }
         (Kind::Rates, Value::Text(rate)) if path.len() == 2 => format!("{}={rate}", path[1]),
+        (Kind::Rates, Value::Text(rate)) if path.len() == 3 => format!("{}={}:{rate}", path[1], path[2]),
+        (Kind::Rates, Value::Whole(cap)) if path.len() == 3 => format!("{}={}:{cap}", path[1], path[2]),
+        (Kind::Counts, Value::Whole(count)) if path.len() == 3 => format!("{}={count}", path[2]),
         (Kind::Headers, Value::Text(value)) if path.len() == 3 => format!("{}={}:{value}", path[1], path[2]),
-        (Kind::Rates | Kind::Headers, Value::EmptyTable) => return Some(Vec::new()),
+        (Kind::Counts | Kind::Rates | Kind::Headers, Value::EmptyTable) => return Some(Vec::new()),
         _ => return None,
     };
     Some(vec![text])

@@ -286,7 +286,7 @@ pub(crate) async fn admit(context: &dyn Context, name: &str) -> Result<(), RunRe
     match context.admit(&lane(name), Role::Artifact).await {
         Grant::Go => Ok(()),
         Grant::Stop => Err(failed(longhaul_pipeline::FailureClass::Transient, Reason::LeaseLost)),
-        Grant::Move { after } => {
+        Grant::Move { after } | Grant::Later { after } => {
             let to = Move { lane: lane(name), role: Role::Artifact, after, checkpoint: None };
             Err(Outcome::Moved(to).into())
         }

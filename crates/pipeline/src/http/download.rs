@@ -199,6 +199,12 @@ impl Attempt<'_> {
                 return Ok(Streamed::Wrong(Stop::dead(PlanEnd::Refused, Reason::TooLarge, detail)));
             }
             sink.push(&chunk).await.map_err(|error| self.disk(&error, target))?;
+            let length = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            // A wait of our own is no silence of the host's, but the try as a whole has its end.
+            if let Err(late) = deadline.wait_of_ours(self.context.received(length)).await {
+                received.tell(self);
+                return Ok(Streamed::Broken(self.late(late, "the body stopped coming", target)));
+            }
             if !judged && sink.head().len() >= HEAD_BYTES {
                 judged = true;
                 if let Err(wrong) = check::head(expect, sink.head(), head.content_type.as_deref()) {

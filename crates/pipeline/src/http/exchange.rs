@@ -18,7 +18,7 @@ use super::stop::{Note, Step, Stop, Target};
 use crate::{FailureClass, HostReport, Reason};
 
 /// How long a lane is held back here if the host did not say; the queue's penalty box decides for everybody.
-const HOLD_BACK: Duration = Duration::from_mins(1);
+pub(super) const HOLD_BACK: Duration = Duration::from_mins(1);
 /// What is read of a body that nobody wants, so that its connection can be used again and is not in flight any more.
 const DRAIN_BYTES: u64 = 64 * 1024;
 /// And for how long.

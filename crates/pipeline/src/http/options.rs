@@ -44,6 +44,12 @@ pub struct HttpOptions {
     pub max_bytes: u64,
     /// How many redirects are followed from one plan. Default: 10.
     pub max_redirects: u32,
+    /// Whether robots.txt is asked before a page or an artifact, and obeyed. Default: true.
+    pub robots: bool,
+    /// How long one request for a robots.txt may take. Default: 5 s.
+    pub robots_timeout: Duration,
+    /// For how long a robots.txt is believed. Default: 1 h.
+    pub robots_ttl: Duration,
     /// Whose jobs are fetched: keeps the parts of queues apart that share an output folder. Default: nobody's.
     pub queue_id: Option<String>,
     /// What the manifest's lines name as their run. Default: a random id.
@@ -73,6 +79,9 @@ impl Default for HttpOptions {
             whole_timeout: Duration::from_hours(1),
             max_bytes: 2 << 30,
             max_redirects: 10,
+            robots: true,
+            robots_timeout: Duration::from_secs(5),
+            robots_ttl: Duration::from_hours(1),
             queue_id: None,
             run_id: None,
             headers: SecretHeaders::default(),

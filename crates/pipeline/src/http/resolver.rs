@@ -11,6 +11,9 @@ use crate::{Context, Record};
 
 pub(super) use direct::Direct;
 
+/// The name of [`Direct`].
+pub(super) const DIRECT: &str = "direct";
+
 /// Turns an artifact into plans, best first.
 ///
 /// # Contract

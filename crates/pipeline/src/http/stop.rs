@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use longhaul_events::RequestStatus;
-use longhaul_limiter::Lane;
+use longhaul_limiter::{Lane, Role};
 use tracing::{Span, field, info_span};
+use url::Url;
 
 use super::plan::Plan;
 use super::progress::{Fate, PlanEnd};
@@ -118,8 +119,8 @@ impl Note {
     /// A request that begins now. Its span is named and has the fields that OpenTelemetry's conventions for HTTP clients
     /// ask for: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>. The URL is as in events, without what
     /// may be secret.
-    pub(super) fn of(target: Target<'_>) -> Self {
-        let (plan, url) = (target.plan, &target.hop.url);
+    pub(super) fn of(target: Target<'_>, url: &Url) -> Self {
+        let plan = target.plan;
         let span = info_span!(
             "http.request",
             otel.kind = "client",
@@ -154,6 +155,15 @@ impl Note {
         }
         *self.ended.get_or_insert(now)
     }
+}
+
+/// One request: where it goes, what for, since when it was wanted and when it began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) url: &'a Url,
+    pub(super) role: Role,
+    pub(super) asked: Duration,
+    pub(super) started: Duration,
 }
 
 /// Where a request goes, on whose behalf.

@@ -302,8 +302,8 @@ async fn identity(conn: &mut SqliteConnection) -> Result<String> {
     sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id'").fetch_one(conn).await.map_err(failed)
 }
 
-async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<()> {
-    let ours = serde_json::to_string(ours).unwrap_or_default();
+async fn agree_on_keying(conn: &mut SqliteConnection, keying: &Keying) -> Result<()> {
+    let ours = serde_json::to_string(keying).unwrap_or_default();
     sqlx::query("INSERT INTO meta (key, value) VALUES ('keying', ?) ON CONFLICT (key) DO NOTHING")
         .bind(&ours)
         .execute(&mut *conn)
@@ -316,10 +316,19 @@ async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<(
     if stored == ours {
         return Ok(());
     }
-    let message = format!(
-        "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, so \
-         use the queue's setting"
-    );
+    let by_domain = |keying: &Keying| if keying.registrable_domain { "registrable domain" } else { "host" };
+    let message = match serde_json::from_str::<Keying>(&stored) {
+        Ok(stored) if stored.registrable_domain != keying.registrable_domain => format!(
+            "the queue counts by {}, this process by {}, and caps would be counted under two names; {} --registrable-domain",
+            by_domain(&stored),
+            by_domain(keying),
+            if stored.registrable_domain { "give" } else { "leave out" },
+        ),
+        _ => format!(
+            "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, \
+             so use the queue's setting"
+        ),
+    };
     Err(QueueError::new(ErrorKind::Conflict, message))
 }
 

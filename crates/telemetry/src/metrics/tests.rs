@@ -1,3 +1,5 @@
+//! What each event counts, and how labels and buckets are chosen.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use longhaul_events::{RequestStatus, Verb};

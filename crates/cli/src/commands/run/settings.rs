@@ -9,6 +9,7 @@ use longhaul_pipeline::{HttpOptions, SecretHeaders};
 
 use crate::args::{Layout, RunArgs};
 use crate::config::SettingError;
+use crate::limits;
 use crate::output::{Console, duration};
 
 /// A lease that is shorter than this may end because a disk was slow.
@@ -70,6 +71,8 @@ pub(super) fn orchestrator(
             duration(ttl)
         ));
     }
+    let rules = Arc::new(rules);
+    let limits = limits::process(args, Arc::clone(&rules))?;
     Ok(OrchestratorConfig {
         workers: usize::from(args.workers),
         lease_ttl: ttl,
@@ -87,7 +90,8 @@ pub(super) fn orchestrator(
             max_runtime: args.max_runtime,
             max_errors: args.max_errors,
         },
-        rules: Arc::new(rules),
+        rules,
+        limits: Arc::new(limits),
         ..OrchestratorConfig::default()
     })
 }
@@ -114,6 +118,7 @@ pub(super) fn http(args: &RunArgs, queue: &str, run_id: &str) -> HttpOptions {
             Layout::Sharded => longhaul_pipeline::Layout::Sharded,
         },
         contact: args.contact.clone(),
+        robots: !args.no_robots,
         allow_networks: args.allow_network.clone(),
         ..HttpOptions::default()
     }
