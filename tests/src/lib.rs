@@ -4,10 +4,14 @@
 //! full figures (`cargo xtask prove`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod pool;
 mod program;
+mod receiver;
 mod stage;
 
+pub use pool::{Wanted, fair_pool};
 pub use program::{Finished, Program, program_path};
+pub use receiver::{Manners, Otlp, Receiver, Taken};
 pub use stage::{LOCAL, Stage};
 
 /// Whether the full figures are asked for.

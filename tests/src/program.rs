@@ -116,6 +116,11 @@ impl Program {
         assert!(!ended, "it never said {text:?}, but:\n{}", *self.said.borrow());
     }
 
+    /// What it has said to people so far.
+    pub fn said(&self) -> String {
+        self.said.borrow().clone()
+    }
+
     /// Waits for its end.
     pub async fn finish(mut self) -> Finished {
         let status = self.child.wait().await.unwrap();

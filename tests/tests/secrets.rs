@@ -86,6 +86,8 @@ async fn no_secret_shows_in_any_log_output_or_file() {
             "0s",
             "--attempts",
             "attempts.jsonl",
+            "--report",
+            "run.html",
             "--max-attempts",
             "2",
         ],
@@ -123,7 +125,7 @@ async fn no_secret_shows_in_any_log_output_or_file() {
         check(&path.display().to_string(), &std::fs::read(path).unwrap());
         read += 1;
     }
-    assert!(read >= 4 + 2, "files, the manifest and the attempts were looked at: {read}");
+    assert!(read >= 4 + 4, "files, the manifest, the attempts and both reports were looked at: {read}");
     for job in stage.jobs().await.values() {
         check("an error that the queue remembers", job.last_error.as_deref().unwrap_or_default().as_bytes());
     }

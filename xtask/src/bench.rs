@@ -2,6 +2,8 @@
 //!
 //! The measuring itself is the crate in `xtask/bench`: it links the store and its floor, which no other task needs.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::process;
@@ -31,5 +33,51 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ]))?;
     let mut bench =
         process::cargo(&["run", "--release", "--locked", "--quiet", "-p", "longhaul-bench", "--"]);
-    process::run(bench.args(&args.arguments))
+    bench.args(&args.arguments);
+    if measures_telemetry(&args.arguments) {
+        bench.arg("--bare").arg(bare()?);
+    }
+    process::run(&mut bench)
+}
+
+/// Whether the part is among what is asked for: it is named, or no part is.
+fn measures_telemetry(arguments: &[String]) -> bool {
+    let Some((what, rest)) = arguments.split_first() else { return false };
+    // Options of the bench have one value each.
+    let mut parts = Vec::new();
+    let mut rest = rest.iter();
+    while let Some(one) = rest.next() {
+        match one.strip_prefix("--") {
+            Some("help") => return false,
+            Some(option) if option.contains('=') => {}
+            Some(_) => {
+                rest.next();
+            }
+            None => parts.push(one.as_str()),
+        }
+    }
+    what == "queue" && (parts.is_empty() || parts.contains(&"telemetry"))
+}
+
+/// The bench without the libraries' spans, built beside the other, whose features must not be joined with its own.
+fn bare() -> Result<PathBuf> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from);
+    let folder = target.join("bare");
+    let mut build =
+        process::cargo(&["build", "--release", "--locked", "-p", "longhaul-bench", "--features", "bare"]);
+    process::run(build.arg("--target-dir").arg(&folder))?;
+    Ok(folder.join("release/longhaul-bench"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_program_is_built_only_if_it_is_needed() {
+        let check = |line: &str| measures_telemetry(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(check("queue") && check("queue --runs 3") && check("queue --jobs=5 telemetry --runs 1"));
+        assert!(!check("queue drain") && !check("queue --help") && !check("child x"));
+    }
 }

@@ -42,7 +42,7 @@ impl Part {
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 14] = [
+const PARTS: [Part; 15] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -78,6 +78,10 @@ const PARTS: [Part; 14] = [
         needs: Some(&tools::FAKETIME),
         ..Part::of_tests("clock", "steps of the calendar by an hour lose no lease and start nothing early")
     },
+    Part::of_tests(
+        "otlp",
+        "every metric and span arrives by OTLP, and a receiver that is away, slow or refuses holds nobody up",
+    ),
     Part {
         package: "longhaul",
         ..Part::of_tests("readme", "every command of the README does what the README says")

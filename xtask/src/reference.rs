@@ -1,5 +1,8 @@
 //! `cargo xtask reference`: writes the reference of the command line and the pages of the manual, as the program itself
-//! prints them. `cargo xtask tidy` fails if what is committed is not that.
+//! prints them, and the references of events and metrics. `cargo xtask tidy` fails if what is committed is not that.
+
+mod events;
+mod metrics;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +13,12 @@ use crate::process;
 
 /// The reference of commands, flags, variables and keys.
 pub(crate) const PAGE: &str = "docs/src/reference/command-line.md";
+
+/// The reference of the events.
+pub(crate) const EVENTS: &str = "docs/src/reference/events.md";
+
+/// The reference of the metrics and traces.
+pub(crate) const METRICS: &str = "docs/src/reference/metrics.md";
 
 /// Where the pages of the manual are; nothing else is there.
 pub(crate) const MANUAL: &str = "docs/man";
@@ -36,7 +45,11 @@ pub(crate) fn run() -> Result<()> {
 /// What is made from the program, by path from the root.
 pub(crate) fn made() -> Result<BTreeMap<String, String>> {
     let folder = tempfile::tempdir()?;
-    let mut made = BTreeMap::from([(PAGE.to_owned(), process::read(program().arg("reference"))?)]);
+    let mut made = BTreeMap::from([
+        (PAGE.to_owned(), process::read(program().arg("reference"))?),
+        (EVENTS.to_owned(), events::page()),
+        (METRICS.to_owned(), metrics::page()),
+    ]);
     process::read(program().args(["man", "--dir"]).arg(folder.path()))?;
     for page in fs::read_dir(folder.path())? {
         let page = page?;

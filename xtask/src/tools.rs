@@ -103,6 +103,14 @@ pub(crate) const FAKETIME: SystemTool = SystemTool {
     shows: "that steps of the calendar change nothing for the real binary",
 };
 
+/// Prometheus' own checker of rules and queries.
+pub(crate) const PROMTOOL: SystemTool = SystemTool {
+    program: "promtool",
+    package: "prometheus",
+    asked: "--version",
+    shows: "that Prometheus understands the alert rules and the board",
+};
+
 impl SystemTool {
     /// Installs it where it is missing and may be installed. Where it stays missing this is said, and is a failure if it
     /// `must` be there.
@@ -114,6 +122,8 @@ impl SystemTool {
         let mut install = Command::new("apt-get");
         install.args(["install", "--yes", "--no-install-recommends", self.package]);
         install.env("DEBIAN_FRONTEND", "noninteractive");
+        // A package that brings a service along must not start it for this.
+        install.env("RUNLEVEL", "1");
         let installed = process::run(&mut install);
         if self.is_there() {
             return Ok(());

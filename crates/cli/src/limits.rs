@@ -1,41 +1,83 @@
 //! The caps and paces of a run: the documented defaults, and what the command line changes in them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::{Lane, LaneLimits, LaneRules, Pace, Paces, Role, Window};
+use longhaul_limiter::{
+    BucketConfig, ConfiguredLimits, Key, Keying, Lane, LaneLimits, LaneRules, Pace, Paces, Role, TokenBucket,
+    Window,
+};
 
-use crate::args::{HostRate, LimitArgs, RunArgs};
+use crate::args::{HostLimit, HostRate, LimitArgs, RunArgs};
 use crate::config::SettingError;
 
 /// The rules of a run.
-pub(crate) fn lane_rules(args: &RunArgs) -> Result<LaneRules, SettingError> {
-    made_of(args.max_per_host, args.contact.is_some(), &args.rate)
+pub(crate) fn lane_rules(args: &RunArgs, keying: Keying) -> Result<LaneRules, SettingError> {
+    made_of(keying, args.max_per_host, args.contact.is_some(), &args.rate)
+}
+
+/// What the process allows itself beside them.
+pub(crate) fn process(args: &RunArgs, rules: Arc<LaneRules>) -> Result<ConfiguredLimits, SettingError> {
+    let mut limits = ConfiguredLimits::new(rules);
+    for one in &args.max_per_resolver {
+        limits.keyed.set_limit(Key::resolver(&one.name), Some(one.cap));
+    }
+    if let Some(rate) = args.max_bandwidth {
+        // Room for a quarter of a second: no burst that anybody would call one.
+        let bucket = TokenBucket::new(BucketConfig::per_second(rate, rate / 4)).map_err(|error| {
+            SettingError { flag: "max_bandwidth", message: format!("--max-bandwidth: {error}") }
+        })?;
+        limits.bytes = Some(bucket);
+    }
+    Ok(limits)
 }
 
 /// The rules of runs that are started with these flags.
-pub(crate) fn rules(args: &LimitArgs) -> Result<LaneRules, SettingError> {
-    made_of(args.max_per_host, args.contact.is_some(), &args.rate)
+pub(crate) fn rules(args: &LimitArgs, keying: Keying) -> Result<LaneRules, SettingError> {
+    made_of(keying, args.max_per_host, args.contact.is_some(), &args.rate)
 }
 
-fn made_of(max_per_host: u32, has_contact: bool, rates: &[HostRate]) -> Result<LaneRules, SettingError> {
-    let mut rules = LaneRules::default();
+fn made_of(
+    keying: Keying,
+    max_per_host: u32,
+    has_contact: bool,
+    rates: &[HostRate],
+) -> Result<LaneRules, SettingError> {
+    let mut rules = LaneRules { keying, ..LaneRules::default() };
     rules.any.cap = Some(max_per_host);
     if has_contact {
         with_contact(&mut rules);
     }
+    // First what holds for any host: a host of which only a part is named has the rest from there.
+    for rate in rates.iter().filter(|rate| rate.host.is_none()) {
+        apply(&mut rules.any, &rate.limit);
+    }
     for rate in rates {
-        let paces = Paces::Shared(rate.pace.clone());
-        let Some(host) = &rate.host else {
-            rules.any.paces = paces;
-            continue;
-        };
+        let Some(host) = &rate.host else { continue };
         let lane = rules
             .keying
             .lane(host)
             .map_err(|error| SettingError { flag: "rate", message: format!("--rate: {error}") })?;
-        rules.hosts.entry(lane).or_insert(LaneLimits::NONE).paces = paces;
+        let like_any = LaneLimits { cap: None, paces: rules.any.paces.clone() };
+        apply(rules.hosts.entry(lane).or_insert(like_any), &rate.limit);
     }
     Ok(rules)
+}
+
+fn apply(limits: &mut LaneLimits, limit: &HostLimit) {
+    match limit {
+        HostLimit::Pace(pace) => limits.paces = Paces::Shared(pace.clone()),
+        HostLimit::RolePace(role, pace) => {
+            // From now on each role is counted for itself, at the pace that all had together.
+            let of = |one: Role| if one == *role { pace.clone() } else { limits.paces.of(one).0.clone() };
+            limits.paces = Paces::PerRole {
+                metadata: of(Role::Metadata),
+                landing: of(Role::Landing),
+                artifact: of(Role::Artifact),
+            };
+        }
+        HostLimit::Cap(cap) => limits.cap = Some(*cap),
+    }
 }
 
 /// Crossref gives more to those whom it can reach:
@@ -66,8 +108,9 @@ mod tests {
 
     fn rules(flags: &[&str]) -> LaneRules {
         let line = ["longhaul", "queue", "run"].iter().chain(flags);
-        match Cli::try_parse_from(line).unwrap().command {
-            Command::Queue(QueueCommand::Run(args)) => lane_rules(&args).unwrap(),
+        let cli = Cli::try_parse_from(line).unwrap();
+        match cli.command {
+            Command::Queue(QueueCommand::Run(args)) => lane_rules(&args, cli.global.keying()).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -93,6 +136,37 @@ mod tests {
         assert_eq!(rules.cap(&arxiv), Some(1));
         assert_eq!(pace(&rules, "example.org:8443", Role::Artifact), "off");
         assert_eq!(pace(&rules, "example.org", Role::Artifact), "2/s+500/h");
+    }
+
+    #[test]
+    fn a_role_has_a_pace_of_its_own_and_a_host_a_cap() {
+        let rules = rules(&[
+            "--rate",
+            "example.org=artifact:1/3s,example.org=cap:2,arxiv.org=landing:off",
+            "--rate",
+            "*=landing:1/s",
+        ]);
+        let example = Lane::new("example.org").unwrap();
+        assert_eq!(rules.cap(&example), Some(2));
+        assert_eq!(pace(&rules, "example.org", Role::Artifact), "1/3s");
+        assert_eq!(pace(&rules, "example.org", Role::Landing), "1/s", "as any host, wherever that is said");
+        assert_eq!(pace(&rules, "example.org", Role::Metadata), "10/s+5000/h");
+        assert_eq!(
+            (pace(&rules, "arxiv.org", Role::Landing).as_str(), rules.cap(&Lane::new("arxiv.org").unwrap())),
+            ("off", Some(1))
+        );
+        assert_eq!(pace(&rules, "arxiv.org", Role::Artifact), "1/3s");
+        assert_eq!(rules.cap(&Lane::new("other.example").unwrap()), Some(4));
+    }
+
+    #[test]
+    fn a_domain_is_one_host_on_request() {
+        let line = ["longhaul", "queue", "run", "--registrable-domain", "--rate", "cdn.example.co.uk=1/s"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Command::Queue(QueueCommand::Run(args)) = cli.command else { panic!("{:?}", cli.command) };
+        let rules = lane_rules(&args, cli.global.keying()).unwrap();
+        assert_eq!(pace(&rules, "example.co.uk", Role::Artifact), "1/s");
+        assert!(rules.keying.registrable_domain && !rules.keying.aliases.is_empty());
     }
 
     #[test]

@@ -5,18 +5,10 @@ use std::time::Duration;
 use longhaul_limiter::{Lane, Role};
 use serde::Serialize;
 
-/// How a request was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Verb {
-    /// The body is wanted.
-    Get,
-    /// Only the head is.
-    Head,
-    /// A query with a body of its own.
-    Post,
-}
+use crate::kinds::vocabulary;
+use crate::{EventField, EventKind, RequestStatus, Verb, WaitCause};
 
+vocabulary! {
 /// One thing that happened. `job` is the job's number in its queue.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
@@ -27,7 +19,7 @@ pub enum Event {
         /// How many.
         count: usize,
     },
-    /// A worker begins a try.
+    /// A worker begins a try. Each is followed by one `JobFinished`, whatever happens.
     JobStarted {
         /// The job.
         job: i64,
@@ -38,14 +30,26 @@ pub enum Event {
         /// The lane that it starts in.
         lane: Lane,
     },
-    /// A try waited for a lane or a permit before a request.
+    /// A job has waited for its turn before a request: in its worker, or, if it was sent back for that, in the queue.
     Waited {
         /// The job.
         job: i64,
-        /// For whom.
-        lane: Lane,
+        /// What for.
+        why: WaitCause,
+        /// For whose turn: a lane or a resolver, as the cause says; empty if for nobody's.
+        key: String,
         /// How long.
         waited: Duration,
+    },
+    /// A request starts: it has been admitted, and what follows is the connect. A job has at most one at a time, which ends
+    /// in a `Request`, or untold with its try.
+    RequestStarted {
+        /// The job.
+        job: i64,
+        /// Whom it presses on.
+        lane: Lane,
+        /// What for.
+        role: Role,
     },
     /// A request ended: answered and read, or failed.
     Request {
@@ -65,10 +69,14 @@ pub enum Event {
         role: Role,
         /// How.
         verb: Verb,
+        /// What it came to.
+        status: RequestStatus,
         /// The answer's status, if there was one.
         http_status: Option<u16>,
         /// The answer's content type, if it had one.
         content_type: Option<String>,
+        /// How long the worker waited for its admission.
+        wait: Duration,
         /// From before the connect to the body's end.
         elapsed: Duration,
         /// Bytes of the body that were received.
@@ -77,15 +85,28 @@ pub enum Event {
         reason: String,
         /// What the host asked for.
         retry_after: Option<Duration>,
+        /// Whether the answer was kept from before, so that nobody was asked.
+        from_cache: bool,
+        /// The file's SHA-256, if the request brought it to its end.
+        sha256: Option<String>,
     },
     /// Bytes of an artifact arrived.
     Received {
         /// The job.
         job: i64,
+        /// Which resolver's plan they serve.
+        resolver: String,
         /// How many.
         bytes: u64,
     },
-    /// A try ended and its settlement is recorded.
+    /// A try is over: nothing of it is at work any more. What became of it is told when that is recorded.
+    JobFinished {
+        /// The job.
+        job: i64,
+        /// How long the try took.
+        elapsed: Duration,
+    },
+    /// The queue recorded what became of a job: once for each recorded settlement, and never for one that was lost.
     JobSettled {
         /// The job.
         job: i64,
@@ -93,6 +114,8 @@ pub enum Event {
         artifact_id: String,
         /// `done`, `skipped`, `error`, `retry`, `deferred`, `throttled`, `released`.
         verdict: &'static str,
+        /// The state that the job is in now: `done`, `skipped` and `error` are its end, `queued` is not.
+        state: &'static str,
         /// Why, as a reason code.
         reason: String,
         /// For people, empty if there is nothing to say.
@@ -101,7 +124,7 @@ pub enum Event {
         resolver: Option<String>,
         /// Bytes of the file.
         bytes: u64,
-        /// How long the try took.
+        /// How long the try took; nothing for a job that the store itself ended.
         elapsed: Duration,
     },
     /// A finished job's file has its final name and its manifest line.
@@ -109,7 +132,7 @@ pub enum Event {
         /// The job.
         job: i64,
     },
-    /// A job was taken away while it ran: its lease had ended.
+    /// A job was taken away before its try was recorded: its lease had ended.
     LeaseLost {
         /// The job.
         job: i64,
@@ -137,7 +160,7 @@ pub enum Event {
     },
     /// Nothing can start before then.
     Waiting {
-        /// For how long; `None` until something happens.
+        /// For how long; nothing is until something happens.
         until: Option<Duration>,
     },
     /// The run has been asked to end.
@@ -147,4 +170,28 @@ pub enum Event {
         /// How long they may take.
         grace: Duration,
     },
+}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_kind_is_named_in_json_as_the_reference_names_it() {
+        let event = Event::LeaseLost { job: 1 };
+        let kind = Event::KINDS.iter().find(|kind| kind.variant == event.kind()).unwrap();
+        assert_eq!(kind.name(), "lease_lost");
+        assert_eq!(serde_json::to_value(&event).unwrap()["event"], "lease_lost");
+    }
+
+    #[test]
+    fn every_kind_and_field_says_what_it_means() {
+        for kind in Event::KINDS {
+            let said = |doc: &[&str]| doc.iter().any(|line| !line.trim().is_empty());
+            assert!(said(kind.doc), "{}", kind.variant);
+            assert!(kind.fields.iter().all(|field| said(field.doc)), "{}", kind.variant);
+        }
+    }
 }

@@ -1,11 +1,19 @@
 //! The one vocabulary of what happened in a run.
 //!
 //! Whoever wants to know — a progress bar, a log, metrics, an attempts file, a test — is an [`Observer`]. An
-//! observer hears and cannot change what happens: it returns nothing, and one that panics is contained by
-//! [`Fanout`]. It is called on the path of the work, so it must hand slow work to somebody else.
+//! observer hears and cannot change what happens: it returns nothing, and one that panics or blocks is contained by
+//! [`Fanout`]. [`Event::KINDS`] has the whole vocabulary with its meaning; the reference page of the events is made
+//! from it.
 
+mod apart;
 mod event;
+mod fanout;
+mod kinds;
 mod observer;
+mod terms;
 
-pub use event::{Event, Verb};
-pub use observer::{Fanout, Observer, Recorder, Silent};
+pub use event::Event;
+pub use fanout::Fanout;
+pub use kinds::{EventField, EventKind};
+pub use observer::{Observer, Recorder, Silent};
+pub use terms::{RequestStatus, Verb, WaitCause};

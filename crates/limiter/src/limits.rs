@@ -2,7 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +46,9 @@ impl LaneView {
 pub trait Limits: fmt::Debug + Send + Sync + 'static {
     /// Cap and pace of a lane for a role.
     fn lane(&self, lane: &Lane, role: Role) -> LaneView;
+
+    /// How many may hold a key at once in this process; `None` is any number.
+    fn cap(&self, key: &Key) -> Option<u32>;
 
     /// Waits for the right to do something under `keys`, at most for `deadline`.
     async fn acquire(&self, keys: &[Key], deadline: Option<Duration>) -> Result<LimitPermit, LimitError>;
@@ -124,6 +130,10 @@ impl Limits for ConfiguredLimits {
         LaneView { cap: self.rules.cap(lane), pace: pace.clone(), scope }
     }
 
+    fn cap(&self, key: &Key) -> Option<u32> {
+        self.keyed.limit(key)
+    }
+
     async fn acquire(&self, keys: &[Key], deadline: Option<Duration>) -> Result<LimitPermit, LimitError> {
         let request = Key::request();
         let paced = self.requests.as_ref().filter(|_| keys.contains(&request));
@@ -137,6 +147,15 @@ impl Limits for ConfiguredLimits {
         };
         let permit = match deadline {
             None => granted.await,
+            // One look: a timer of zero length still takes its runtime's next tick, and whoever tries may hold something.
+            Some(Duration::ZERO) => {
+                let mut granted = pin!(granted);
+                let tried = poll_fn(|context| Poll::Ready(granted.as_mut().poll(context))).await;
+                match tried {
+                    Poll::Ready(permit) => permit,
+                    Poll::Pending => return Err(LimitError::deadline_passed(keys)),
+                }
+            }
             // The grant is polled before the timer, so one that can be had at once is given however short the deadline.
             Some(deadline) => tokio::time::timeout(deadline, granted)
                 .await
@@ -160,6 +179,10 @@ pub struct NoLimits;
 impl Limits for NoLimits {
     fn lane(&self, _lane: &Lane, _role: Role) -> LaneView {
         LaneView::UNLIMITED
+    }
+
+    fn cap(&self, _key: &Key) -> Option<u32> {
+        None
     }
 
     async fn acquire(&self, _keys: &[Key], _deadline: Option<Duration>) -> Result<LimitPermit, LimitError> {

@@ -8,6 +8,7 @@ use longhaul_queue_core::{
     Answer, JobState, LaneClosure, LeaseBatch, LeaseRequest, QueueError, QueueStats, Settled, Settlement,
 };
 use longhaul_worker::{Finished, StoreBackoff};
+use tracing::{Instrument as _, Span, field, info_span};
 
 use crate::shared::Shared;
 
@@ -49,8 +50,14 @@ pub(crate) struct Leased {
 pub(crate) async fn dispatch(
     shared: Arc<Shared>,
     finished: Vec<Finished>,
-    mut request: Option<LeaseRequest>,
+    request: Option<LeaseRequest>,
 ) -> Reply {
+    let settled = finished.len();
+    let span = info_span!(parent: None, "orchestrator.dispatch", settled, leased = field::Empty);
+    call(shared, finished, request).instrument(span).await
+}
+
+async fn call(shared: Arc<Shared>, finished: Vec<Finished>, mut request: Option<LeaseRequest>) -> Reply {
     let settlements: Vec<Settlement> = finished.iter().map(|one| one.settlement.clone()).collect();
     let mut backoff = StoreBackoff::new();
     loop {
@@ -71,6 +78,8 @@ pub(crate) async fn dispatch(
         match answer {
             Ok(Settled { answers, closed, batch }) => {
                 let now = shared.now();
+                let given = batch.as_ref().map_or(0, |batch| batch.jobs.len());
+                Span::current().record("leased", given);
                 let replied_at = if now.saturating_sub(asked) > STALE_REPLY { asked } else { now };
                 let leased = request.zip(batch).map(|(request, batch)| Leased { request, batch, replied_at });
                 return Reply::Settled { finished, answers, closed, leased };

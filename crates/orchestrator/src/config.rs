@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::LaneRules;
+use longhaul_limiter::{LaneRules, Limits, NoLimits};
 use longhaul_worker::WorkerConfig;
 
 use crate::{OrchestratorError, Result};
@@ -36,6 +36,8 @@ pub struct OrchestratorConfig {
     pub budgets: Budgets,
     /// Caps and paces, sent with every request to the queue.
     pub rules: Arc<LaneRules>,
+    /// What this process allows itself beside that: concurrency of resolvers, request rate, bandwidth.
+    pub limits: Arc<dyn Limits>,
     /// A try that runs longer is cut off and fails as transient.
     pub job_time_limit: Option<Duration>,
 }
@@ -68,6 +70,7 @@ impl Default for OrchestratorConfig {
             drain_horizon: Duration::from_hours(1),
             budgets: Budgets::default(),
             rules: Arc::new(LaneRules::default()),
+            limits: Arc::new(NoLimits),
             job_time_limit: Some(Duration::from_hours(2)),
         }
     }

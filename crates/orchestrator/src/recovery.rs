@@ -1,5 +1,6 @@
 //! Publishes what the queue recorded and nobody published: a crash came between, or the store ended the job itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
         let Some(last) = records.last() else { return recovered };
         after = Some(last.id);
         let mut batch = Vec::with_capacity(records.len());
+        let mut ended_by_the_store = BTreeMap::new();
         // Asked after the listing: a job of ours is registered from before its settlement until it is published.
         let is_anothers =
             |record: &JobRecord| others_publish && is_recent(&shared, record) && record.outcome.is_some();
@@ -55,7 +57,7 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
         for record in left {
             match ended_from_record(record) {
                 Ok(ended) => {
-                    tell_if_ended_by_the_store(&shared, record);
+                    ended_by_the_store.extend(end_of_the_store(record).map(|event| (record.id.0, event)));
                     batch.push(ended);
                 }
                 Err(error) => {
@@ -69,11 +71,18 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
             mark(&shared, &ids).await;
         } else if !batch.is_empty() {
             let published = publish(&shared, batch).await;
+            // What is not published yet is listed again by the next recovery, and told then.
+            for again in &published.again {
+                ended_by_the_store.remove(&again.number);
+            }
             recovered.requeued += published.requeued;
             recovered.left += published.again.len() as u64;
             if let Some(why) = published.why {
                 tracing::warn!(jobs = published.again.len(), %why, "not published yet");
             }
+        }
+        for event in ended_by_the_store.values() {
+            shared.emit(event);
         }
     }
 }
@@ -97,19 +106,19 @@ fn is_recent(shared: &Shared, record: &JobRecord) -> bool {
     shared.wall_ms().saturating_sub(ended_at) < OWNERS_TIME.as_millis() as i64
 }
 
-/// A job that the store itself ended (its processes died once too often) was settled by no process, so nobody has told
-/// the observers yet.
-fn tell_if_ended_by_the_store(shared: &Shared, record: &JobRecord) {
-    if record.state == JobState::Error && record.outcome.is_none() {
-        shared.emit(&Event::JobSettled {
-            job: record.id.0,
-            artifact_id: record.artifact_id.to_string(),
-            verdict: "error",
-            reason: record.reason.clone().unwrap_or_default(),
-            detail: record.last_error.clone().unwrap_or_default(),
-            resolver: None,
-            bytes: 0,
-            elapsed: Duration::ZERO,
-        });
-    }
+/// What to tell of a job that the store itself ended (its processes died once too often): it was settled by no process,
+/// so nobody has told the observers yet.
+fn end_of_the_store(record: &JobRecord) -> Option<Event> {
+    let ended = record.state == JobState::Error && record.outcome.is_none();
+    ended.then(|| Event::JobSettled {
+        job: record.id.0,
+        artifact_id: record.artifact_id.to_string(),
+        verdict: "error",
+        state: record.state.as_str(),
+        reason: record.reason.clone().unwrap_or_default(),
+        detail: record.last_error.clone().unwrap_or_default(),
+        resolver: None,
+        bytes: 0,
+        elapsed: Duration::ZERO,
+    })
 }

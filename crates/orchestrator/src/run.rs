@@ -111,6 +111,7 @@ impl Orchestrator {
                 observer: Arc::clone(&shared.observer) as Arc<dyn Observer>,
                 clock: Arc::clone(&shared.clock),
                 rules: Arc::clone(&config.rules),
+                limits: Arc::clone(&config.limits),
             },
             config.worker(),
             Arc::clone(&shared.trust),

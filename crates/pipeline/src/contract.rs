@@ -43,6 +43,12 @@ pub enum Grant {
         /// How long from now; zero if only slots are missing.
         after: Duration,
     },
+    /// Not now, because of a limit of this process: end the try with [`Outcome::Moved`] into that lane, not before
+    /// `after`. Unlike a [`Grant::Move`] it says nothing of where the work leads. No slot is held any more.
+    Later {
+        /// How long from now.
+        after: Duration,
+    },
     /// Never again: the claim is lost or the run is being stopped. End the try; what it returns is not used.
     Stop,
 }
@@ -53,6 +59,14 @@ pub trait Context: Debug + Send + Sync {
     /// Asks for one request to a lane. Must be called immediately before each request is started, the first one
     /// too, and no earlier one may still be in flight. Short waits happen inside, with no slot held.
     async fn admit(&self, lane: &Lane, role: Role) -> Grant;
+
+    /// Says for which resolver the following requests are: its permit covers them all. Whatever another one held is
+    /// given back.
+    fn serving(&self, resolver: &str);
+
+    /// Waits until bytes that came in are within what this process may receive. Called after they came and before more
+    /// are read. Cancel-safe.
+    async fn received(&self, bytes: u32);
 
     /// A host asked for quiet: this process starts nothing there from this instant on, even before the queue knows.
     fn hold_back(&self, lane: &Lane, length: Duration);

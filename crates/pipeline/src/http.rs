@@ -2,7 +2,7 @@
 //!
 //! [`HttpPipeline`] is the way in. Behind it, `attempt` runs a try over plans and redirects, `exchange` makes one
 //! request, `download` turns a body into a part, and `publish` gives parts their names once the queue has recorded
-//! them. `client`, `names` and `address` decide who may be contacted; `answer`, `check`, `range` and `retry_after`
+//! them. `client`, `names` and `address` decide who may be contacted, and `robots` what of it may be asked for; `answer`, `check`, `range` and `retry_after`
 //! judge what comes back.
 
 mod address;
@@ -12,6 +12,7 @@ mod attempt;
 mod check;
 mod client;
 mod deadline;
+mod dedupe;
 mod download;
 mod error;
 mod exchange;
@@ -30,6 +31,7 @@ mod range;
 mod redirect;
 mod resolver;
 mod retry_after;
+mod robots;
 mod sink;
 mod stop;
 mod store;
@@ -45,9 +47,11 @@ pub use inspect::{FileState, Leftover, OutputFolder};
 pub use options::{HttpOptions, Layout, SecretHeaders};
 
 use client::Client;
+use dedupe::Dedupe;
 use names::{Lookup, SystemLookup};
 use publish::Publisher;
-use resolver::{Direct, Resolver};
+use resolver::Resolver;
+use robots::Robots;
 use store::Store;
 
 use crate::{Context, Ended, Job, Outcome, Pipeline, PublishError, RunResult};
@@ -59,8 +63,10 @@ use crate::{Context, Ended, Job, Outcome, Pipeline, PublishError, RunResult};
 /// - A final name holds only the whole, checked, fsynced file that the queue recorded (INV-WHOLE-FILE).
 /// - Nobody is contacted whose address is not public or allowed, on any hop; through a proxy, only addresses that
 ///   stand in URLs are checked, and names are the proxy's affair.
+/// - Nothing is asked for that the robots.txt of its origin disallows (RFC 9309), on any hop, unless
+///   [`HttpOptions::robots`] says otherwise. While the file cannot be read, its origin waits.
 ///
-/// It keeps no cookies, follows `http` and `https` alone, and does not ask robots.txt.
+/// It keeps no cookies and follows `http` and `https` alone.
 ///
 /// It needs a tokio runtime; file work runs on its blocking threads.
 #[derive(Debug)]
@@ -76,6 +82,8 @@ struct Inside {
     client: Client,
     store: Arc<Store>,
     resolvers: Vec<Box<dyn Resolver>>,
+    /// `None` if robots.txt is not asked.
+    robots: Option<Robots>,
 }
 
 impl HttpPipeline {
@@ -96,10 +104,16 @@ impl HttpPipeline {
         let store = Arc::new(store);
         let client = Client::new(&options, lookup)?;
         let run_id = options.run_id.clone().unwrap_or_else(store::random_id);
-        let publisher = Arc::new(Publisher::new(Arc::clone(&store), run_id));
-        let inside = Inside { options, client, store, resolvers: vec![Box::new(Direct)] };
+        let dedupe = if options.dedupe { Some(Dedupe::open(&store)?) } else { None };
+        let publisher = Arc::new(Publisher::new(Arc::clone(&store), run_id, dedupe));
+        let resolvers = resolver::named(&options.resolvers)?;
+        let robots = options.robots.then(Robots::default);
+        let inside = Inside { options, client, store, resolvers, robots };
         Ok(Self { inside, publisher })
     }
+
+    /// The resolvers that there are, in the order in which they are asked unless [`HttpOptions::resolvers`] says otherwise.
+    pub const RESOLVERS: &'static [&'static str] = resolver::NAMES;
 
     /// The id of the output folder: random, made when the folder was first used. Files in outcomes and checkpoints
     /// belong to it.

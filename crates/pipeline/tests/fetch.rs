@@ -316,6 +316,23 @@ async fn what_is_too_large_is_refused_before_or_while_it_comes() {
     }
 }
 
+/// Whoever counts what a host has in flight hears of a request before its connect and after its end, under the same lane.
+#[tokio::test]
+async fn a_request_is_told_when_it_starts_and_when_it_has_ended() {
+    let to_b = Target::Host { name: "b".to_owned(), path: "/y.pdf".to_owned() };
+    let bench = Bench::answering(Answer::redirect(to_b)).await;
+    let desk = Desk::default();
+    done(&run(&bench.pipeline(), &bench.job("/x.pdf"), &desk).await);
+    let told = |event| match event {
+        Event::RequestStarted { lane, .. } => Some(("starts", lane)),
+        Event::Request { lane, .. } => Some(("ends", lane)),
+        _ => None,
+    };
+    let told: Vec<_> = desk.recorder.events().into_iter().filter_map(told).collect();
+    let (a, b) = (bench.lane("a"), bench.lane("b"));
+    assert_eq!(told, [("starts", a.clone()), ("ends", a), ("starts", b.clone()), ("ends", b)]);
+}
+
 #[tokio::test]
 async fn a_job_moves_and_goes_on_exactly_there() {
     let to_b = Target::Host { name: "b".to_owned(), path: "/y.pdf".to_owned() };

@@ -1,58 +1,136 @@
-//! The attempts file: one JSON line for each request that was made.
+//! The attempts file: one line for each request that was made, as JSON or as CSV.
 //!
-//! Lines are appended by a thread of its own, behind a bounded channel. A line that a crash has torn is ended when the
-//! file is opened again, so that no later line is spoilt by it.
+//! Lines are written by a thread of its own, behind a bounded channel: a slow disk, or a neighbour that was frozen while
+//! it held the file's lock, costs lines of this file and no job's time. What is lost is counted.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+mod log;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use longhaul_events::{Event, Observer};
-use serde_json::{Value, json};
+use longhaul_limiter::Clock;
 
-/// Lines that may wait to be written; at most a few hundred kilobytes.
+use self::log::Log;
+pub use self::log::{AttemptsOptions, Repair};
+use self::row::Format;
+
+/// Lines that may wait to be written; at most a few megabytes, since an artifact's key is at most 2 KiB long.
 const WAITING_MAX: usize = 1024;
 
-/// Writes a line for each [`Event::Request`]. What is waiting when it is dropped is still written.
+/// So many lines are written at a time.
+const BATCH: usize = 256;
+
+/// So long [`AttemptsFile::finish`] waits for a file that another process keeps locked.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// Writes a line for each [`Event::Request`], with the fields of [`AttemptsFile::FIELDS`] in that order.
+///
+/// A name that ends in `.csv` makes a CSV file (RFC 4180, with a head line, lines ended by a line feed), any other name
+/// one JSON object a line. Several processes may share a file: an OS lock makes their lines whole. What is waiting when
+/// it is dropped is still written.
 #[derive(Debug)]
 pub struct AttemptsFile {
-    run_id: String,
-    lines: Mutex<Option<SyncSender<String>>>,
+    clock: Arc<dyn Clock>,
+    lines: Mutex<Option<SyncSender<Heard>>>,
+    counts: Arc<Counts>,
+    /// Closed by the writer's end.
+    ended: Mutex<Option<Receiver<()>>>,
+    repair: Option<Repair>,
+}
+
+/// What became of the lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AttemptsEnd {
+    /// Lines that are in the file.
+    pub written: u64,
+    /// Lines that are not, because the disk was slower than the run or another process kept the file locked.
+    pub dropped: u64,
+    /// Lines that the file system refused.
+    pub failed: u64,
+    /// What it said first when it did.
+    pub failed_because: Option<String>,
+    /// Lines that other processes left unfinished when they died, and that were mended meanwhile.
+    pub mended: u64,
+}
+
+/// What waits to be written.
+struct Heard {
+    at: SystemTime,
+    event: Event,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    taken: AtomicU64,
+    written: AtomicU64,
     dropped: AtomicU64,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    failed: AtomicU64,
+    mended: AtomicU64,
+    failed_because: Mutex<Option<String>>,
 }
 
 impl AttemptsFile {
-    /// Appends to a file, which is created if it is missing. `run_id` stands in every line.
+    /// The fields of a line, in their order. Those that a request does not have are `null`, or empty in CSV.
+    pub const FIELDS: &[&str] = row::FIELDS;
+
+    /// Appends to a file, which is made if it is missing. `run_id` stands in every line.
     ///
     /// # Errors
-    /// If the file cannot be opened for appending.
-    pub fn open(path: &Path, run_id: impl Into<String>) -> io::Result<Self> {
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
-        end_torn_line(&mut file)?;
+    /// If the file cannot be opened for appending, or holds something else than attempts in the form that its name
+    /// asks for.
+    pub fn open(
+        path: &Path,
+        run_id: impl Into<String>,
+        options: AttemptsOptions,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let format = Format::of(path);
+        let (log, repair) = Log::open(path, format, options)?;
         let (lines, waiting) = sync_channel(WAITING_MAX);
-        let writer = thread::spawn(move || write(file, &waiting));
-        Ok(Self {
-            run_id: run_id.into(),
-            lines: Mutex::new(Some(lines)),
-            dropped: AtomicU64::new(0),
-            writer: Mutex::new(Some(writer)),
-        })
+        let (end, ended) = sync_channel(1);
+        let counts = Arc::new(Counts::default());
+        let writer = Writer { log, format, run_id: run_id.into(), counts: Arc::clone(&counts), _end: end };
+        thread::Builder::new().name("attempts".to_owned()).spawn(move || writer.run(&waiting))?;
+        let (lines, ended) = (Mutex::new(Some(lines)), Mutex::new(Some(ended)));
+        Ok(Self { clock, lines, counts, ended, repair })
     }
 
-    /// Writes what is waiting and returns how many lines were dropped because the disk was too slow. Later events
-    /// are dropped and not counted.
-    pub fn finish(&self) -> u64 {
-        // The writer ends when the channel is closed. If it has panicked, its file ends where it did.
+    /// What was mended at the file's end when it was opened, if anything.
+    pub fn repair(&self) -> Option<Repair> {
+        self.repair
+    }
+
+    /// Writes what is waiting and says what became of all lines. Later events are dropped and not counted.
+    ///
+    /// Blocks until the lines are written, but for no longer than five seconds: another process that was stopped while
+    /// it held the file's lock must not keep this one from ending.
+    pub fn finish(&self) -> AttemptsEnd {
+        // The writer ends when the channel is closed and empty.
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = writer.join();
+        if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // An error either way: the writer sends nothing. It has ended, or it has not in time.
+            let _ = ended.recv_timeout(LAST_WAIT);
         }
-        self.dropped.load(Ordering::Relaxed)
+        let count = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let counts = &self.counts;
+        let (written, failed) = (count(&counts.written), count(&counts.failed));
+        let unwritten = count(&counts.taken).saturating_sub(written + failed);
+        AttemptsEnd {
+            written,
+            dropped: count(&counts.dropped) + unwritten,
+            failed,
+            failed_because: counts.failed_because.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            mended: count(&counts.mended),
+        }
     }
 }
 
@@ -64,140 +142,57 @@ impl Drop for AttemptsFile {
 
 impl Observer for AttemptsFile {
     fn on_event(&self, event: &Event) {
-        let Some(line) = line(&self.run_id, event) else { return };
+        if !matches!(event, Event::Request { .. }) {
+            return;
+        }
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.as_ref().is_some_and(|lines| lines.try_send(line.to_string()).is_err()) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let Some(lines) = lines.as_ref() else { return };
+        let heard = Heard { at: self.clock.wall(), event: event.clone() };
+        let counter = if lines.try_send(heard).is_ok() { &self.counts.taken } else { &self.counts.dropped };
+        counter.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-/// The line of an event, if it has one.
-fn line(run_id: &str, event: &Event) -> Option<Value> {
-    let Event::Request {
-        job,
-        artifact_id,
-        resolver,
-        resolver_order,
-        url,
-        lane,
-        role,
-        verb,
-        http_status,
-        content_type,
-        elapsed,
-        bytes,
-        reason,
-        retry_after,
-    } = event
-    else {
-        return None;
-    };
-    Some(json!({
-        "timestamp": jiff::Timestamp::now().to_string(),
-        "run_id": run_id,
-        "job_id": job,
-        "artifact_id": artifact_id,
-        "resolver": resolver,
-        "resolver_order": resolver_order,
-        "url": url,
-        "lane": lane,
-        "role": role,
-        "verb": verb,
-        "http_status": http_status,
-        "content_type": content_type,
-        "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        "bytes": bytes,
-        "reason": reason,
-        "retry_after_s": retry_after.map(|length| length.as_secs_f64()),
-    }))
+/// The thread that writes.
+struct Writer {
+    log: Log,
+    format: Format,
+    run_id: String,
+    counts: Arc<Counts>,
+    /// Dropped at its end, whatever ends it.
+    _end: SyncSender<()>,
 }
 
-fn end_torn_line(file: &mut File) -> io::Result<()> {
-    if file.seek(SeekFrom::End(0))? == 0 {
-        return Ok(());
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
-}
-
-/// Writes lines until the channel closes; flushes whenever nothing waits.
-fn write(file: File, waiting: &Receiver<String>) {
-    let mut file = BufWriter::new(file);
-    while let Ok(line) = waiting.recv() {
-        let mut next = Some(line);
-        while let Some(line) = next {
-            // A full disk loses lines of this file and nothing else; the run itself meets it and says so.
-            let _ = writeln!(file, "{line}");
-            next = waiting.try_recv().ok();
+impl Writer {
+    /// Writes what waits, a batch at a time, until the channel is closed.
+    fn run(mut self, waiting: &Receiver<Heard>) {
+        while let Ok(first) = waiting.recv() {
+            let batch = std::iter::once(first).chain(waiting.try_iter().take(BATCH - 1));
+            let mut text = Vec::new();
+            let mut lines = 0;
+            let mut trouble = None;
+            for Heard { at, event } in batch {
+                lines += 1;
+                if let Err(error) = row::write(self.format, &self.run_id, at, &event, &mut text) {
+                    trouble = Some(error);
+                }
+            }
+            let appended = match trouble {
+                None => self.log.append(&text),
+                Some(error) => Err(error),
+            };
+            match appended {
+                Ok(mended) => {
+                    self.counts.written.fetch_add(lines, Ordering::AcqRel);
+                    self.counts.mended.fetch_add(u64::from(mended), Ordering::AcqRel);
+                }
+                Err(error) => {
+                    self.counts.failed.fetch_add(lines, Ordering::AcqRel);
+                    let mut because =
+                        self.counts.failed_because.lock().unwrap_or_else(PoisonError::into_inner);
+                    because.get_or_insert_with(|| error.to_string());
+                }
+            }
         }
-        let _ = file.flush();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::time::Duration;
-
-    use longhaul_events::Verb;
-    use longhaul_limiter::{Lane, Role};
-
-    use super::*;
-
-    fn request(job: i64) -> Event {
-        Event::Request {
-            job,
-            artifact_id: "a".to_owned(),
-            resolver: "direct".to_owned(),
-            resolver_order: 0,
-            url: "https://h.example/a".to_owned(),
-            lane: Lane::new("h.example").unwrap(),
-            role: Role::Artifact,
-            verb: Verb::Get,
-            http_status: Some(429),
-            content_type: None,
-            elapsed: Duration::from_millis(12),
-            bytes: 0,
-            reason: "throttled".to_owned(),
-            retry_after: Some(Duration::from_secs(2)),
-        }
-    }
-
-    fn read(path: &Path) -> Vec<Value> {
-        let text = std::fs::read_to_string(path).unwrap();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    #[test]
-    fn each_request_has_a_line_and_other_events_have_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("attempts.jsonl");
-        let attempts = AttemptsFile::open(&path, "run").unwrap();
-        for job in 0..500 {
-            attempts.on_event(&request(job));
-            attempts.on_event(&Event::Leased { count: 1 });
-        }
-        assert_eq!(attempts.finish(), 0);
-        let lines = read(&path);
-        assert_eq!(lines.len(), 500);
-        assert_eq!(
-            (&lines[7]["job_id"], &lines[7]["verb"], &lines[7]["retry_after_s"]),
-            (&7.into(), &"GET".into(), &2.0.into())
-        );
-    }
-
-    #[test]
-    fn a_torn_line_spoils_no_later_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("attempts.jsonl");
-        std::fs::write(&path, "{\"job_id\": 1}\n{\"job_").unwrap();
-        let attempts = AttemptsFile::open(&path, "run").unwrap();
-        attempts.on_event(&request(2));
-        drop(attempts);
-        let jobs: Vec<Value> = read(&path).into_iter().map(|line| line["job_id"].clone()).collect();
-        assert_eq!(jobs, [1, 2]);
     }
 }

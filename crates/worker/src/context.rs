@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longhaul_events::{Event, Observer};
-use longhaul_limiter::{Clock, Keying, Lane, Role};
+use longhaul_events::{Event, Observer, WaitCause};
+use longhaul_limiter::{Clock, Keying, Lane, Role, Scope};
 use longhaul_pipeline::{Context, Grant};
 use longhaul_queue_core::{Admission, AdmitRequest, LeaseToken, LeasedJob, Place, QueueError};
 use tokio_util::sync::CancellationToken;
 
+use crate::permits::{Permits, Waited};
 use crate::worker::Shared;
 use crate::{HoldBacks, LeaseTrust, StoreBackoff};
 
@@ -38,6 +39,11 @@ pub(crate) struct JobContext {
     cancelled: CancellationToken,
     last_lane: Mutex<Lane>,
     fault: Mutex<Option<String>>,
+    permits: Permits,
+    /// Why the try was sent back to the queue, and for whose turn.
+    sent_back: Mutex<Option<(WaitCause, String)>>,
+    /// How long it has waited for bandwidth.
+    bandwidth: Mutex<Duration>,
 }
 
 impl JobContext {
@@ -47,8 +53,11 @@ impl JobContext {
         replied_at: Duration,
         cancelled: CancellationToken,
     ) -> Self {
+        let (limits, lines) = (Arc::clone(&shared.parts.limits), Arc::clone(&shared.lines));
+        let permits = Permits::new(limits, lines, Arc::clone(&shared.parts.clock));
         Self {
             shared,
+            permits,
             token: leased.token,
             place: leased.place.clone(),
             start_until: replied_at + leased.start_within,
@@ -57,6 +66,8 @@ impl JobContext {
             cancelled,
             last_lane: Mutex::new(leased.place.lane.clone()),
             fault: Mutex::new(None),
+            sent_back: Mutex::new(None),
+            bandwidth: Mutex::default(),
         }
     }
 
@@ -73,6 +84,44 @@ impl JobContext {
     /// What the store said that no repeating mends, if it did.
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the job has to wait for in the queue, and for whose turn, if a request was told so.
+    pub(crate) fn sent_back(&self) -> Option<(WaitCause, String)> {
+        self.sent_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The job is to wait in the queue.
+    fn send_back(&self, why: WaitCause, lane: &Lane, after: Duration) -> Grant {
+        self.sent_back_for(why, lane.as_str());
+        Grant::Move { after }
+    }
+
+    fn sent_back_for(&self, why: WaitCause, key: &str) {
+        let sent = Some((why, key.to_owned()));
+        *self.sent_back.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+    }
+
+    /// Says how long the try waited for bandwidth, all of its waits as one.
+    pub(crate) fn tell_of_bandwidth(&self) {
+        let waited = std::mem::take(&mut *self.bandwidth.lock().unwrap_or_else(PoisonError::into_inner));
+        if !waited.is_zero() {
+            self.tell_wait(WaitCause::Bandwidth, String::new(), waited);
+        }
+    }
+
+    fn tell_wait(&self, why: WaitCause, key: String, waited: Duration) {
+        self.observer().on_event(&Event::Waited { job: self.token.job.0, why, key, waited });
+    }
+
+    /// Which of the two a lane waits for that is not open yet. A lane without a configured pace has only its host's
+    /// word; in others the pace is by far the more frequent.
+    fn not_before(&self, lane: &Lane, role: Role) -> WaitCause {
+        if self.shared.parts.rules.pace(lane, role).0.is_off() {
+            WaitCause::CoolDown
+        } else {
+            WaitCause::Pace
+        }
     }
 
     fn now(&self) -> Duration {
@@ -100,7 +149,8 @@ impl JobContext {
             return Some(self.stop());
         }
         // INV-COOLDOWN: from the instant an answer was read, before the queue knows.
-        self.hold_backs().rest(lane, now).map(|after| Grant::Move { after })
+        let rest = self.hold_backs().rest(lane, now)?;
+        Some(self.send_back(WaitCause::CoolDown, lane, rest))
     }
 
     fn go(&self, lane: &Lane) -> Grant {
@@ -108,14 +158,29 @@ impl JobContext {
         Grant::Go
     }
 
-    async fn ask(&self, lane: &Lane, role: Role, waited: &mut Duration) -> Grant {
+    /// Asks the queue, with what this process grants at hand: whatever of both is there waits for the other only after it
+    /// has been given back.
+    async fn ask(&self, lane: &Lane, role: Role, has_permits: bool, waited: &mut Duration) -> Grant {
         let request = AdmitRequest {
             token: self.token,
             place: Place::new(lane.clone(), role),
             rules: Arc::clone(&self.shared.parts.rules),
         };
         let mut wait = Duration::ZERO;
+        let (mut has_permits, mut has_waited) = (has_permits, false);
         for _ in 0..MOST_ASKS {
+            if !has_permits && !self.permits.try_start().await {
+                match self.wait_for_permits().await {
+                    Waited::Granted => has_waited = true,
+                    Waited::Later(after) => {
+                        let (why, key) = self.permits.cause();
+                        self.sent_back_for(why, &key);
+                        return Grant::Later { after };
+                    }
+                    Waited::Cancelled => return self.stop(),
+                }
+            }
+            has_permits = true;
             if let Some(refusal) = self.refusal(lane) {
                 return refusal;
             }
@@ -130,11 +195,20 @@ impl JobContext {
                     return self.stop();
                 }
                 // INV-NO-HOLD-AND-WAIT: any answer but `Admitted` has freed the slot, so nothing is held below.
-                Admission::Full => return Grant::Move { after: Duration::ZERO },
-                Admission::NotBefore(after) if after > SHORT_WAIT => return Grant::Move { after },
+                // Its slot was given back for a permit: no wonder that another has it.
+                Admission::Full if has_waited => {
+                    self.sent_back_for(WaitCause::Cap, lane.as_str());
+                    return Grant::Later { after: Duration::ZERO };
+                }
+                Admission::Full => return self.send_back(WaitCause::Cap, lane, Duration::ZERO),
+                Admission::NotBefore(after) if after > SHORT_WAIT => {
+                    return self.send_back(self.not_before(lane, role), lane, after);
+                }
                 Admission::NotBefore(after) => {
                     wait = after;
                     *waited += after;
+                    self.permits.release();
+                    has_permits = false;
                     if !self.sleep(after).await {
                         return self.stop();
                     }
@@ -151,7 +225,36 @@ impl JobContext {
                 }
             }
         }
-        Grant::Move { after: wait }
+        self.send_back(self.not_before(lane, role), lane, wait)
+    }
+
+    /// Whether the lease has granted this request: its own, or any of its lane where all roles are counted as one.
+    fn is_granted(&self, lane: &Lane, role: Role) -> bool {
+        let is_counted_as_one = || self.shared.parts.rules.pace(lane, role).1 == Scope::Shared;
+        self.place.lane == *lane
+            && (self.place.role == role || is_counted_as_one())
+            && self.now() <= self.start_until
+    }
+
+    /// Waits for what this process allows itself, with no slot (INV-NO-HOLD-AND-WAIT).
+    async fn wait_for_permits(&self) -> Waited {
+        let nobody = AdmitRequest {
+            token: self.token,
+            place: Place::new(Lane::NONE, Role::Artifact),
+            rules: Arc::clone(&self.shared.parts.rules),
+        };
+        let give_slot_back = async {
+            let admission = self.repeat(|| self.shared.parts.queue.admit(&nobody)).await;
+            // Whatever else the answer is, the slot is free.
+            !matches!(admission, None | Some((Admission::LeaseLost, _)))
+        };
+        let asked = self.now();
+        let waited = self.permits.wait(give_slot_back, &self.cancelled).await;
+        if waited == Waited::Granted {
+            let (why, key) = self.permits.cause();
+            self.tell_wait(why, key, self.now().saturating_sub(asked));
+        }
+        waited
     }
 
     /// Calls the store until it answers, with when the answered call was made. `None` if the try has to stop: the
@@ -202,16 +305,27 @@ impl Context for JobContext {
         }
         // The lease holds a slot for its own place and has counted its pace, for a short time after the reply.
         let first = self.first.swap(false, Ordering::AcqRel);
-        if first && self.place.lane == *lane && self.place.role == role && self.now() <= self.start_until {
+        let has_permits = self.permits.try_start().await;
+        if has_permits && first && self.is_granted(lane, role) {
             return self.go(lane);
         }
         let mut waited = Duration::ZERO;
-        let grant = self.ask(lane, role, &mut waited).await;
+        let grant = self.ask(lane, role, has_permits, &mut waited).await;
         if !waited.is_zero() {
-            let event = Event::Waited { job: self.token.job.0, lane: lane.clone(), waited };
-            self.observer().on_event(&event);
+            let (why, key) = (self.not_before(lane, role), lane.as_str().to_owned());
+            self.tell_wait(why, key, waited);
         }
         grant
+    }
+
+    fn serving(&self, resolver: &str) {
+        self.permits.serve(resolver);
+    }
+
+    async fn received(&self, bytes: u32) {
+        let began = self.now();
+        self.shared.parts.limits.bandwidth(bytes).await;
+        *self.bandwidth.lock().unwrap_or_else(PoisonError::into_inner) += self.now().saturating_sub(began);
     }
 
     fn hold_back(&self, lane: &Lane, length: Duration) {

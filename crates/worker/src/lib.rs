@@ -12,9 +12,11 @@ mod backoff;
 mod context;
 mod finished;
 mod hold_back;
+mod permits;
 mod recorded;
 mod trust;
 mod verdict;
+mod waits;
 mod worker;
 
 pub use backoff::StoreBackoff;

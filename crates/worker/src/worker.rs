@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use longhaul_events::{Event, Observer};
-use longhaul_limiter::{Clock, LaneRules};
+use longhaul_limiter::{Clock, LaneRules, Limits};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
 use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, field, info_span};
 
 use crate::context::JobContext;
+use crate::permits::Lines;
 use crate::verdict::{decide, lane_reports};
+use crate::waits::Waits;
 use crate::{Finished, HoldBacks, LeaseTrust};
 
 /// So long a cancelled try may take to end by itself, for instance to sync what it has; then it is dropped.
@@ -38,6 +41,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// The caps and paces that this process is configured to.
     pub rules: Arc<LaneRules>,
+    /// What this process allows itself beside that: concurrency of resolvers, request rate, bandwidth.
+    pub limits: Arc<dyn Limits>,
 }
 
 /// How tries are bounded.
@@ -65,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) parts: WorkerParts,
     pub(crate) trust: Arc<LeaseTrust>,
     pub(crate) hold_backs: HoldBacks,
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) waits: Waits,
 }
 
 /// Runs leased jobs, one a call, any number at the same time.
@@ -72,6 +79,20 @@ pub(crate) struct Shared {
 pub struct Worker {
     shared: Arc<Shared>,
     config: WorkerConfig,
+}
+
+/// Tells that a try is over, also if it is dropped.
+struct Finishing<'a> {
+    parts: &'a WorkerParts,
+    job: i64,
+    began: Duration,
+}
+
+impl Drop for Finishing<'_> {
+    fn drop(&mut self) {
+        let elapsed = self.parts.clock.monotonic().saturating_sub(self.began);
+        self.parts.observer.on_event(&Event::JobFinished { job: self.job, elapsed });
+    }
 }
 
 /// How the pipeline's task came to its end.
@@ -86,7 +107,8 @@ enum End {
 impl Worker {
     /// A worker whose tries start requests only while `trust` holds.
     pub fn new(parts: WorkerParts, config: WorkerConfig, trust: Arc<LeaseTrust>) -> Self {
-        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new() });
+        let (lines, waits) = (Arc::new(Lines::default()), Waits::default());
+        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new(), lines, waits });
         Self { shared, config }
     }
 
@@ -95,6 +117,38 @@ impl Worker {
     /// A panic of the pipeline is contained. When the future returns, nothing of the try is at work any more, so a
     /// settlement may free its slot (INV-CAP). Cancel-safe: dropping it drops the try.
     pub async fn run(
+        &self,
+        leased: LeasedJob,
+        replied_at: Duration,
+        cancelled: CancellationToken,
+    ) -> Finished {
+        // A trace of its own: what is done for one job is one tree.
+        let span = info_span!(
+            parent: None,
+            "job",
+            job.id = leased.token.job.0,
+            artifact.id = %leased.artifact_id,
+            job.attempt = leased.attempts.saturating_add(1),
+            host = %leased.place.lane,
+            outcome = field::Empty,
+            reason = field::Empty,
+            otel.status_code = field::Empty,
+        );
+        let finished = self.try_once(leased, replied_at, cancelled).instrument(span.clone()).await;
+        span.in_scope(|| {
+            tracing::debug!(verdict = finished.verdict(), reason = finished.reason(), "a try is over");
+        });
+        if !span.is_disabled() {
+            span.record("outcome", finished.verdict());
+            span.record("reason", finished.reason());
+            if matches!(finished.settlement.verdict, Verdict::Error { .. } | Verdict::Retry { .. }) {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        finished
+    }
+
+    async fn try_once(
         &self,
         leased: LeasedJob,
         replied_at: Duration,
@@ -109,6 +163,10 @@ impl Worker {
             attempt: job.attempt,
             lane: leased.place.lane.clone(),
         });
+        let _finishing = Finishing { parts, job: job.number, began };
+        if let Some((why, key, waited)) = self.shared.waits.end(job.number, began) {
+            parts.observer.on_event(&Event::Waited { job: job.number, why, key, waited });
+        }
         let shared = Arc::clone(&self.shared);
         let context = JobContext::new(shared, &leased, replied_at, cancelled.clone());
         let run = AssertUnwindSafe(parts.pipeline.run(&job, &context)).catch_unwind();
@@ -183,6 +241,7 @@ impl Worker {
     }
 
     fn finish(&self, leased: LeasedJob, end: End, context: &JobContext, elapsed: Duration) -> Finished {
+        context.tell_of_bandwidth();
         let interrupted = context.was_stopped() || context_cancelled(context);
         let (outcome, hosts) = match end {
             End::Returned(result) => (result.outcome, result.hosts),
@@ -208,6 +267,11 @@ impl Worker {
             local_fault = local_fault.or(decision.local_fault);
             decision.verdict
         };
+        if matches!(verdict, Verdict::Defer { .. })
+            && let Some((why, key)) = context.sent_back()
+        {
+            self.shared.waits.begin(leased.token.job.0, why, key, self.shared.parts.clock.monotonic());
+        }
         let settlement = Settlement::new(leased.token, verdict).with_lanes(lanes);
         Finished { leased, outcome, settlement, elapsed, local_fault, renames: 0 }
     }

@@ -14,6 +14,7 @@ mod machine;
 mod ours;
 mod report;
 mod shape;
+mod telemetry;
 mod views;
 mod wake;
 
@@ -34,13 +35,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The queue: import, enqueue, lease and settle, drain, wake-up, views
+    /// The queue: import, enqueue, lease and settle, drain, wake-up, views, telemetry
     Queue(Args),
     /// Enqueues a job for each line of stdin, and prints when it called (used by the part `wake`)
     #[command(hide = true)]
     Child {
         /// The queue's file
         path: PathBuf,
+    },
+    /// Drains a queue and prints jobs a second (used by the part `telemetry`)
+    #[command(hide = true)]
+    Drain {
+        /// Where its queue lies
+        #[arg(long)]
+        dir: PathBuf,
+        /// How many jobs it has
+        #[arg(long)]
+        jobs: usize,
     },
 }
 
@@ -62,12 +73,15 @@ pub(crate) struct Args {
     /// The program whose import is measured; by default the one beside this
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// This program without the libraries' spans, for the part `telemetry`
+    #[arg(long, value_name = "FILE")]
+    bare: Option<PathBuf>,
     /// Where the figures go as JSON
     #[arg(long, value_name = "FILE", default_value = "target/bench/queue.json")]
     json: PathBuf,
 }
 
-const PARTS: [&str; 6] = ["import", "enqueue", "drain", "flat", "wake", "views"];
+const PARTS: [&str; 7] = ["import", "enqueue", "drain", "flat", "wake", "views", "telemetry"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -87,6 +101,10 @@ async fn run(what: What) -> Result<ExitCode> {
             child::run(&path).await?;
             return Ok(ExitCode::SUCCESS);
         }
+        What::Drain { dir, jobs } => {
+            telemetry::one_drain(dir, jobs).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     if let Some(unknown) = args.parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         bail!("there is no part `{unknown}`; the parts are {}", PARTS.join(", "));
@@ -101,6 +119,7 @@ async fn run(what: What) -> Result<ExitCode> {
             "drain" => drain::measure(&args, &mut report).await?,
             "flat" => flat::measure(&args, &mut report).await?,
             "wake" => wake::measure(&args, &mut report).await?,
+            "telemetry" => telemetry::measure(&args, &mut report)?,
             _ => views::measure(&args, &mut report).await?,
         }
     }

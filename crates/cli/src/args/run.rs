@@ -1,15 +1,18 @@
 //! The flags of `queue run`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use longhaul_pipeline::Network;
+use longhaul_pipeline::{HttpPipeline, Network};
+use longhaul_telemetry::ReportTarget;
 
-use super::{Format, HostHeader, HostRate, duration, header, rate, size};
+use super::{Format, HostHeader, HostRate, ResolverCap, duration, header, number, rate, resolver, size};
 
 /// `queue run`.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line, not a state")]
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -26,6 +29,22 @@ pub(crate) struct RunArgs {
     /// How the summary is printed
     #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
     pub(crate) format: Format,
+    /// Print the help with all flags
+    #[arg(long)]
+    pub(crate) help_all: bool,
+    /// Serve metrics there, like 127.0.0.1:9464
+    ///
+    /// Serve metrics for Prometheus on this address, like 127.0.0.1:9464: `/metrics`, and `/healthz` and `/readyz` for
+    /// supervisors. Whoever can reach it can read it. OTLP is exported where the variables of OpenTelemetry ask for it,
+    /// such as OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long, value_name = "ADDRESS", env = "LONGHAUL_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Hosts with a label of their own
+    ///
+    /// How many hosts, and how many resolvers, have a label of their own in metrics; all further ones are `other`
+    #[arg(long, value_name = "N", env = "LONGHAUL_METRICS_LABEL_VALUES", default_value = "100",
+        value_parser = number::whole::<u16>(0..=1000))]
+    pub(crate) metrics_label_values: u16,
 
     /// For files and manifest.jsonl
     ///
@@ -49,31 +68,67 @@ pub(crate) struct RunArgs {
         hide_possible_values = true
     )]
     pub(crate) layout: Layout,
+    /// Store files of the same content once
+    ///
+    /// Store files of the same content (SHA-256) once: each further artifact's file is a hard link to the first, and has its
+    /// line in the manifest. A file system that makes no hard links is refused. Files of runs without this are not looked at
+    #[arg(long, env = "LONGHAUL_DEDUPE", help_heading = "Files", value_parser = BoolishValueParser::new())]
+    pub(crate) dedupe: bool,
     /// In place of manifest.jsonl
     ///
     /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
     #[arg(long, value_name = "FILE", env = "LONGHAUL_MANIFEST", help_heading = "Files")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Append a JSON line for each request to this file
+    /// A line for each request, in .jsonl or .csv
+    ///
+    /// Append a line for each request to this file: comma-separated values if its name ends in .csv, else a JSON object
+    /// each. Several processes may share it
     #[arg(long, value_name = "FILE", env = "LONGHAUL_ATTEMPTS", help_heading = "Files")]
     pub(crate) attempts: Option<PathBuf>,
+    /// At this size a new one begins
+    ///
+    /// At this size the attempts file begins anew: attempts.jsonl becomes attempts.1.jsonl, and so on
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_ATTEMPTS_MAX_SIZE", default_value = "1GiB", help_heading = "Files",
+        value_parser = size::parse)]
+    pub(crate) attempts_max_size: u64,
+    /// So many full ones stay
+    ///
+    /// How many full attempts files stay beside the new one; the oldest is overwritten
+    #[arg(long, value_name = "N", env = "LONGHAUL_ATTEMPTS_KEEP", default_value = "9", help_heading = "Files",
+        value_parser = number::whole::<u32>(1..=1000))]
+    pub(crate) attempts_keep: u32,
+    /// A page about the run, written at its end
+    ///
+    /// Write a page about the run to this file when it ends, and the same as data beside it: report.html and
+    /// report.json. A name that ends in .json gets the data alone. An earlier report is replaced
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_REPORT", help_heading = "Files")]
+    pub(crate) report: Option<ReportTarget>,
 
     /// Jobs that run at once (1 to 256)
     ///
     /// How many jobs run at once, 1 to 256
     #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8", help_heading = "Politeness",
-        value_parser = clap::value_parser!(u16).range(1..=256))]
+        value_parser = number::whole::<u16>(1..=256))]
     pub(crate) workers: u16,
     /// Requests in flight to one host
     ///
     /// How many requests to one host may be in flight at once
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_per_host: u32,
+    /// Jobs at once by resolver: unpaywall=2,arxiv=1
+    ///
+    /// How many jobs of a resolver run at once in this process: `a=2,b=3`. A resolver's place covers its own calls and the
+    /// requests of its plans. A record's own URLs are counted under its `resolver_hint`, if it has one, else under `direct`
+    #[arg(long, value_name = "NAME=N", env = "LONGHAUL_MAX_PER_RESOLVER", value_delimiter = ',', help_heading = "Politeness",
+        value_parser = resolver::parse)]
+    pub(crate) max_per_resolver: Vec<ResolverCap>,
     /// Pace: example.org=1/3s, *=2/s (repeatable)
     ///
     /// How often requests to a host may start: RATE is `2/s`, `1/3s`, `500/h`, several with `+`, or `off` (repeatable).
-    /// The host `*` stands for all that have no limits of their own. What a host itself asks for always holds
+    /// The host `*` stands for all that have no limits of their own. `metadata:RATE`, `landing:RATE` and `artifact:RATE`
+    /// are for one kind of request alone, and `cap:N` is how many may be in flight to that host. What a host itself asks
+    /// for always holds
     #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', help_heading = "Politeness",
         value_parser = rate::parse)]
     pub(crate) rate: Vec<HostRate>,
@@ -82,6 +137,13 @@ pub(crate) struct RunArgs {
     /// An address under which providers can reach you; sent with each request, and some grant more to those who give it
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
     pub(crate) contact: Option<String>,
+    /// Who is asked where an artifact is, in this order
+    ///
+    /// Which resolvers are asked where an artifact is, in this order, like `a,b,c`; this version has `direct` alone, which proposes
+    /// the addresses in the artifact's own line [default: direct]
+    #[arg(long, value_name = "NAME", env = "LONGHAUL_RESOLVERS", value_delimiter = ',', help_heading = "Requests",
+        value_parser = resolver)]
+    pub(crate) resolvers: Vec<String>,
     /// Like an API key, for one host (repeatable)
     ///
     /// A header for requests to one host alone, such as an API key (repeatable). It is never shown or logged. Better
@@ -101,10 +163,10 @@ pub(crate) struct RunArgs {
         help_heading = "Politeness"
     )]
     pub(crate) allow_network: Vec<Network>,
-    /// Ignore robots.txt, which is not asked for yet
+    /// Ignore robots.txt
     ///
-    /// Do not ask for robots.txt. This version never asks for it, so the flag changes nothing yet: have your list made
-    /// of places that welcome programs
+    /// Neither ask for robots.txt nor obey it. Without this flag each host's file is read before anything else there, and
+    /// what it forbids to `longhaul` is skipped
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", help_heading = "Politeness", value_parser = BoolishValueParser::new())]
     pub(crate) no_robots: bool,
 
@@ -120,11 +182,16 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", env = "LONGHAUL_READ_TIMEOUT", default_value = "30s", help_heading = "Requests",
         value_parser = duration::parse)]
     pub(crate) read_timeout: Duration,
+    /// Bytes a second of all requests, like 10MiB
+    ///
+    /// How many bytes a second all requests of this process receive together
+    #[arg(long, value_name = "SIZE", env = "LONGHAUL_MAX_BANDWIDTH", help_heading = "Requests", value_parser = size::parse)]
+    pub(crate) max_bandwidth: Option<u64>,
     /// Followed from one address
     ///
     /// How many redirects are followed from one address
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_REDIRECTS", default_value = "10", help_heading = "Requests",
-        value_parser = clap::value_parser!(u32).range(0..=50))]
+        value_parser = number::whole::<u32>(0..=50))]
     pub(crate) max_redirects: u32,
     /// Larger ones are skipped
     ///
@@ -137,13 +204,13 @@ pub(crate) struct RunArgs {
     ///
     /// How many failed tries a job gets, if it does not say itself
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ATTEMPTS", default_value = "3", help_heading = "Tries",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_attempts: u32,
     /// Deaths of its process that a job gets
     ///
     /// After how many deaths of the process that held it a job is given up
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_LOSSES", default_value = "5", help_heading = "Tries",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_losses: u32,
     /// Wait after a failed try; it doubles
     ///
@@ -184,14 +251,14 @@ pub(crate) struct RunArgs {
     pub(crate) drain_horizon: Duration,
     /// End after so many jobs have ended
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_JOBS", help_heading = "The end",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = number::whole::<u64>(1..=u64::MAX))]
     pub(crate) max_jobs: Option<u64>,
     /// End after this time
     #[arg(long, value_name = "TIME", env = "LONGHAUL_MAX_RUNTIME", help_heading = "The end", value_parser = duration::parse)]
     pub(crate) max_runtime: Option<Duration>,
     /// End after so many jobs have ended in error
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ERRORS", help_heading = "The end",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = number::whole::<u64>(1..=u64::MAX))]
     pub(crate) max_errors: Option<u64>,
     /// End after so much was received, like 10GiB
     ///
@@ -205,6 +272,18 @@ pub(crate) struct RunArgs {
 pub(crate) enum Layout {
     Flat,
     Sharded,
+}
+
+/// The name of a resolver that there is.
+fn resolver(text: &str) -> Result<String, String> {
+    let name = text.trim().to_ascii_lowercase().replace('-', "_");
+    if HttpPipeline::RESOLVERS.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    Err(format!(
+        "there is no resolver {name:?} in this version; there is {}",
+        HttpPipeline::RESOLVERS.join(", ")
+    ))
 }
 
 /// An address that can stand in a header.
@@ -221,6 +300,15 @@ pub(super) fn contact(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resolver_that_is_not_there_is_refused_with_those_that_are() {
+        assert_eq!(resolver(" Direct "), Ok("direct".to_owned()));
+        assert_eq!(
+            resolver("unpaywall").unwrap_err(),
+            "there is no resolver \"unpaywall\" in this version; there is direct"
+        );
+    }
 
     #[test]
     fn a_contact_is_an_address_that_a_header_can_hold() {

@@ -1,16 +1,21 @@
 //! `longhaul config show` and `config check`.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::run::settings;
-use crate::args::{Cli, Command, ConfigArgs, Format, QueueCommand, parse_duration, parse_size};
+use crate::args::{
+    Cli, Command, ConfigArgs, ConfigShowArgs, Format, QueueCommand, parse_duration, parse_size,
+};
 use crate::config::{ConfigError, Configuration, Effective, Fault, Kind, SettingError};
 use crate::exit::Exit;
 use crate::limits;
 use crate::output::{Console, number_of, print_data, printable};
+use crate::refusal;
 
 /// The documented JSON of `config show`.
 #[derive(Debug, Serialize)]
@@ -49,9 +54,18 @@ struct FaultRow {
 }
 
 /// Shows every key.
-pub(crate) fn show(args: &ConfigArgs, configuration: &Configuration, matches: &ArgMatches) -> Result<Exit> {
-    refuse(configuration.faults().iter().cloned().chain(configuration.faults_of_environment()))?;
-    let effective = configuration.effective(matches);
+pub(crate) fn show(
+    args: &ConfigShowArgs,
+    configuration: &Configuration,
+    matches: &ArgMatches,
+) -> Result<Exit> {
+    refuse(configuration.all_faults())?;
+    let line =
+        ["longhaul", "queue", "run"].map(OsString::from).into_iter().chain(args.of_run.iter().cloned());
+    let command = crate::args::command();
+    let of_run =
+        command.clone().try_get_matches_from(line).unwrap_or_else(|error| refusal::end(&command, error));
+    let effective = configuration.effective(&[matches, &of_run]);
     print_data(&match args.format {
         Format::Json | Format::Jsonl => {
             let values = effective
@@ -72,8 +86,7 @@ pub(crate) fn show(args: &ConfigArgs, configuration: &Configuration, matches: &A
 
 /// Names every fault.
 pub(crate) fn check(args: &ConfigArgs, configuration: &Configuration, console: &Console) -> Result<Exit> {
-    let mut faults = configuration.faults().to_vec();
-    faults.extend(configuration.faults_of_environment());
+    let mut faults = configuration.all_faults();
     if faults.is_empty() {
         faults = faults_together(configuration);
     }
@@ -118,14 +131,14 @@ fn faults_together(configuration: &Configuration) -> Vec<Fault> {
     else {
         return Vec::new();
     };
-    let Ok(Cli { command: Command::Queue(QueueCommand::Run(mut args)), .. }) =
+    let Ok(Cli { command: Command::Queue(QueueCommand::Run(mut args)), global }) =
         Cli::from_arg_matches(&matches)
     else {
         return Vec::new();
     };
     configuration.complete(&mut args, &matches);
     let mut faults = settings::faults(&args);
-    faults.extend(limits::lane_rules(&args).err());
+    faults.extend(limits::lane_rules(&args, global.keying()).err());
     let located = |fault: SettingError| Fault {
         place: configuration.origin(&matches, fault.flag),
         key: configuration.key(fault.flag),
@@ -147,7 +160,7 @@ fn typed(one: &Effective) -> Value {
             let no = ["false", "no", "off", "0", "n", "f", ""];
             Value::Bool(!no.contains(&value.to_ascii_lowercase().as_str()))
         }
-        Kind::Whole => value.parse::<u64>().map_or_else(|_| text(value), Value::from),
+        Kind::Whole | Kind::Counts => value.parse::<u64>().map_or_else(|_| text(value), Value::from),
         Kind::Seconds => match parse_duration(value) {
             Ok(time) if time.subsec_nanos() == 0 => Value::from(time.as_secs()),
             Ok(time) => Value::from(time.as_secs_f64()),

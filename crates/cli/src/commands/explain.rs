@@ -11,7 +11,7 @@ use longhaul_queue_core::{
 use longhaul_worker::is_out_of_attempts;
 use serde::Serialize;
 
-use super::jobs::{find, say_missing};
+use super::jobs::{find, say_missing, say_namesake};
 use crate::args::{ExplainArgs, Format, Global};
 use crate::exit::Exit;
 use crate::limits;
@@ -30,15 +30,15 @@ pub(crate) async fn explain(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits)?;
-    let Some((job, _)) = find(&store, &args.id).await? else {
-        say_missing(&store, &args.id, console);
+    let rules = limits::rules(&args.limits, global.keying())?;
+    let Some((job, _)) = find(&store, &args.id, args.number.job).await? else {
+        say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
     };
     let explanation = match store.admin.explain(&job.artifact_id, &rules).await {
         // No row is ever removed, so somebody has replaced the queue meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            say_missing(&store, &args.id, console);
+            say_missing(&store, &args.id, args.number.job, console);
             return Ok(Exit::Failure);
         }
         explanation => explanation?,
@@ -49,6 +49,7 @@ pub(crate) async fn explain(
         Format::Json | Format::Jsonl => print_data(&serde_json::to_string(&Shape::new(&job, &told, now))?)?,
         Format::Table => print_text(&table(&rows(&job, &told, now)))?,
     }
+    say_namesake(&store, &args.id, &job, console).await?;
     Ok(Exit::Success)
 }
 
@@ -103,6 +104,13 @@ impl Told {
                 let why = match &job.reason {
                     Some(reason) if job.attempts > 0 => {
                         format!("its last try failed ({reason}), and the next one waits")
+                    }
+                    // It was leased before, and nothing was wrong with it.
+                    _ if job.fence > 0 => {
+                        let resolver = job.resolver_hint.as_ref().map_or_else(String::new, |resolver| {
+                            format!(" or, in a run with --max-per-resolver, at its resolver {resolver}")
+                        });
+                        format!("it went back into the queue until it is its turn at {lane}{resolver}")
                     }
                     _ => "its own time has not come".to_owned(),
                 };
@@ -325,6 +333,23 @@ mod tests {
         insta::assert_snapshot!(shown);
         let expected = "running ready alone delayed delayed cool_down pace pace pace pace cap_full cap_full lane_paused queue_paused worker_died";
         assert_eq!(causes.join(" "), expected);
+    }
+
+    /// A job that was given back for its turn is not one that somebody delayed.
+    #[test]
+    fn who_waits_for_a_turn_reads_whose() {
+        let because = |resolver: Option<&str>| {
+            let job =
+                JobRecord { fence: 2, resolver_hint: resolver.map(str::to_owned), reason: None, ..queued() };
+            Told::new(&job, Explanation::Delayed { wait_ms: 2_000 }, &LaneRules::default(), &workers())
+                .because
+        };
+        assert_eq!(because(None), "it went back into the queue until it is its turn at example.org");
+        assert_eq!(
+            because(Some("unpaywall")),
+            "it went back into the queue until it is its turn at example.org or, in a run with --max-per-resolver, at its \
+             resolver unpaywall"
+        );
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `longhaul queue run`: puts queue, pipeline and orchestrator together, and stays with them until the end.
 
 mod others;
+mod records;
 pub(super) mod settings;
+mod telemetry;
 mod watch;
 
 use std::path::PathBuf;
@@ -10,12 +12,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use longhaul_events::{Fanout, Observer};
 use longhaul_limiter::{Clock, Lane, LaneRules};
-use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd};
+use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd, RunSummary};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
-use longhaul_telemetry::AttemptsFile;
+use longhaul_telemetry::{Export, RunEnding};
 
 use self::others::Others;
+use self::records::{Ending, Records};
+use self::telemetry::Telemetry;
 use self::watch::Watch;
 use super::import::{open_all, print_report};
 use crate::args::{Format, Global, LogFormat, RunArgs};
@@ -25,17 +29,18 @@ use crate::limits;
 use crate::output::{Console, count, duration, number_of, pause, print_data, print_text};
 use crate::progress::RunObserver;
 use crate::signals::Signals;
-use crate::store::Store;
+use crate::store::{Opening, Store};
 use crate::summary::{End, Summary};
 
 /// Runs the queue.
 pub(crate) async fn run(
     global: &Global,
     args: RunArgs,
+    export: Option<Export>,
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
-    let rules = limits::lane_rules(&args)?;
+    let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
     let sources = open_all(&args.import)?;
     // A run that drains has nothing to wait for in a queue that is not there: the name is mistyped, or nothing was
@@ -46,8 +51,7 @@ pub(crate) async fn run(
     let mut exit = Exit::Success;
     if !sources.is_empty() {
         let importer = Importer {
-            queue: Arc::clone(&store.queue),
-            admin: Arc::clone(&store.admin),
+            store: &Opening::opened(store.clone()),
             making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
             clock: Arc::clone(&clock),
             console,
@@ -65,31 +69,30 @@ pub(crate) async fn run(
     }
     let stats = store.queue.stats().await?;
     let unfinished = stats.counts.queued + stats.counts.in_progress;
+    let run_id = WorkerId::random().to_string();
+    let records = Records::open(&args, &run_id, &clock, console)?;
     if args.drain && stats.counts.total() == 0 {
-        return nothing_to_do(&store, &args, &stats, console, exit);
+        return nothing_to_do(&store, &args, (&stats, &rules), &records, console, exit);
     }
-    let http = HttpPipeline::new(settings::http(&args, &store.id)).context("the run cannot start")?;
+    let http =
+        HttpPipeline::new(settings::http(&args, &store.id, &run_id)).context("the run cannot start")?;
     let files = StoreId(http.store_id().to_owned());
     // A run that was killed between a settlement and the file's final name has left that to this one.
     let unpublished = store.admin.unpublished(&files, JobPage { after: None, limit: 1 }).await?;
     if args.drain && unfinished == 0 && unpublished.is_empty() {
-        return nothing_to_do(&store, &args, &stats, console, exit);
+        return nothing_to_do(&store, &args, (&stats, &rules), &records, console, exit);
     }
     say_start(&store, &args, &rules, &stats, console);
-    for proxy in http.proxies() {
-        console.note(&format!(
-            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
-        ));
-    }
+    say_proxies(&http, console);
 
+    let telemetry = Telemetry::start(&args, export, &store, &rules, &clock, console)?;
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
-    let attempts = open_attempts(&args)?;
     let parts = Parts {
         queue: Arc::clone(&store.queue),
         admin: Arc::clone(&store.admin),
         store: Some(files),
         pipeline: Arc::new(http),
-        observer: observers(&observer, attempts.as_ref()),
+        observer: observers(&observer, telemetry.observers(), &records),
         clock: Arc::clone(&clock),
     };
     let run = Orchestrator::start(config, parts).await?;
@@ -103,33 +106,48 @@ pub(crate) async fn run(
         clock: &clock,
         console,
     };
-    let (ended, signal) = watch.until_its_end(run, &mut signals).await;
+    telemetry.ready();
+    let (ended, signal) = telemetry.beside(watch.until_its_end(run, &mut signals)).await;
+    telemetry.finish(ended.elapsed).await;
 
-    if ended.unpublished > 0 {
-        let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
-        let because = ended.unpublished_because.map_or_else(String::new, |because| format!(" ({because})"));
-        console.warn(&format!(
-            "{files} no final name or no line in the manifest yet{because}; the next run tries again"
-        ));
-        exit = exit.or(Exit::Remains);
-    }
-    let end = match ended.ended {
-        RunEnd::Failed(error) => return Err(anyhow::Error::new(error).context("the run ended early")),
-        RunEnd::Budget(budget) => (End::Budget, Some(spent(budget, &args))),
-        RunEnd::Drained => (End::Drained, None),
-        _ => (End::Stopped, None),
+    exit = exit.or(say_unpublished(&ended, console));
+    let (unpublished, elapsed) = (ended.unpublished, ended.elapsed);
+    let (ending, end, failed) = why_it_ended(ended.ended, &args);
+    let stats = store.queue.stats().await;
+    let told = Ending {
+        ended: ending,
+        because: end.1.as_deref(),
+        queue: store.name().to_string(),
+        unpublished,
+        stats: stats.as_ref().ok(),
+        rules: &rules,
+        output_dir: &args.output_dir,
+        manifest: &manifest(&args),
     };
-    if let Some(dropped) = attempts.map(|attempts| attempts.finish()).filter(|dropped| *dropped > 0) {
-        console.warn(&format!(
-            "the disk was too slow for {dropped} lines of the attempts file; they are missing there"
-        ));
+    exit = exit.or(records.close(&told, console));
+    if let Some(error) = failed {
+        return Err(error);
     }
-    let stats = store.queue.stats().await?;
+    let stats = stats?;
     let summary = observer.with_tally(|tally| {
-        Summary::new(end.clone(), ended.elapsed, tally, &stats, (&args.output_dir, &manifest(&args)))
+        Summary::new(end.clone(), elapsed, tally, &stats, (&args.output_dir, &manifest(&args)))
     });
     print_summary(&summary, args.format)?;
     Ok(exit.or(how_it_ended(end.0, signal, &stats)))
+}
+
+/// Says what the publisher could not do.
+fn say_unpublished(ended: &RunSummary, console: &Console) -> Exit {
+    if ended.unpublished == 0 {
+        return Exit::Success;
+    }
+    let files = number_of(ended.unpublished, "finished job has", "finished jobs have");
+    let because =
+        ended.unpublished_because.as_ref().map_or_else(String::new, |because| format!(" ({because})"));
+    console.warn(&format!(
+        "{files} no final name or no line in the manifest yet{because}; the next run tries again"
+    ));
+    Exit::Remains
 }
 
 /// Where the manifest is.
@@ -137,20 +155,30 @@ fn manifest(args: &RunArgs) -> PathBuf {
     args.manifest.clone().unwrap_or_else(|| args.output_dir.join("manifest.jsonl"))
 }
 
-/// The attempts file, if one is asked for.
-fn open_attempts(args: &RunArgs) -> Result<Option<Arc<AttemptsFile>>> {
-    let Some(path) = &args.attempts else { return Ok(None) };
-    let run_id = WorkerId::random().to_string();
-    let file = AttemptsFile::open(path, run_id)
-        .with_context(|| format!("the attempts file {} cannot be written", path.display()))?;
-    Ok(Some(Arc::new(file)))
+/// Everybody who hears of the run.
+fn observers(
+    progress: &Arc<RunObserver>,
+    telemetry: Vec<Arc<dyn Observer>>,
+    records: &Records,
+) -> Arc<dyn Observer> {
+    let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
+    all.extend(telemetry);
+    all.extend(records.observers());
+    Arc::new(Fanout::new(all))
 }
 
-/// Everybody who hears of the run.
-fn observers(progress: &Arc<RunObserver>, attempts: Option<&Arc<AttemptsFile>>) -> Arc<dyn Observer> {
-    let mut all: Vec<Arc<dyn Observer>> = vec![Arc::clone(progress) as Arc<dyn Observer>];
-    all.extend(attempts.map(|attempts| Arc::clone(attempts) as Arc<dyn Observer>));
-    Arc::new(Fanout::new(all))
+/// Why a run ended: for the report, for the summary with the reason in words, and as the error that it ends the program
+/// with, if it does.
+fn why_it_ended(ended: RunEnd, args: &RunArgs) -> (RunEnding, (End, Option<String>), Option<anyhow::Error>) {
+    match ended {
+        RunEnd::Failed(error) => {
+            let error = anyhow::Error::new(error).context("the run ended early");
+            (RunEnding::Failed, (End::Stopped, Some(format!("{error:#}"))), Some(error))
+        }
+        RunEnd::Budget(budget) => (RunEnding::Budget, (End::Budget, Some(spent(budget, args))), None),
+        RunEnd::Drained => (RunEnding::Drained, (End::Drained, None), None),
+        _ => (RunEnding::Stopped, (End::Stopped, None), None),
+    }
 }
 
 /// What a script should know of a run.
@@ -167,10 +195,22 @@ fn how_it_ended(end: End, signal: Option<Exit>, stats: &QueueStats) -> Exit {
 fn nothing_to_do(
     store: &Store,
     args: &RunArgs,
-    stats: &QueueStats,
+    (stats, rules): (&QueueStats, &LaneRules),
+    records: &Records,
     console: &Console,
     exit: Exit,
 ) -> Result<Exit> {
+    let told = Ending {
+        ended: RunEnding::Drained,
+        because: None,
+        queue: store.name().to_string(),
+        unpublished: 0,
+        stats: Some(stats),
+        rules,
+        output_dir: &args.output_dir,
+        manifest: &manifest(args),
+    };
+    let exit = exit.or(records.close(&told, console));
     if stats.counts.total() == 0 {
         console.note(&format!(
             "nothing to do: {} is empty; import a file first: `longhaul queue import FILE`",
@@ -229,8 +269,19 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
     console.note(&format!("files    {}", args.output_dir.display()));
     let workers = number_of(u64::from(args.workers), "worker", "workers");
     console.note(&format!("limits   {workers}; each host: {}{}", limits::shown(rules), arxiv(rules)));
+    if args.no_robots {
+        console.note("robots   robots.txt is neither asked for nor obeyed (--no-robots)");
+    }
     if args.contact.is_none() {
         console.note("         give --contact EMAIL, so that a provider can reach you before it blocks you");
+    }
+}
+
+fn say_proxies(http: &HttpPipeline, console: &Console) {
+    for proxy in http.proxies() {
+        console.note(&format!(
+            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
+        ));
     }
 }
 

@@ -8,6 +8,7 @@ use longhaul_queue_core::{Backend, QueueConfig};
 
 use super::file::{Entry, Value};
 use super::keys::{self, Kind, Setting};
+use crate::args::HostLimit;
 
 /// A well-formed entry.
 #[derive(Debug, PartialEq)]
@@ -30,6 +31,7 @@ pub(super) fn entry(settings: &[Setting], entry: &Entry) -> Result<Judged, Strin
         setting.table == path[0]
             && match setting.kind {
                 Kind::Rates | Kind::Headers => true,
+                Kind::Counts => path.len() >= 2 && setting.name == path[1],
                 _ => path.len() == 2 && setting.name == path[1],
             }
     });
@@ -52,18 +54,17 @@ pub(super) fn entry(settings: &[Setting], entry: &Entry) -> Result<Judged, Strin
     };
     let setting = &settings[index];
     // `arxiv.org = "1/3s"` without quotes is a table `arxiv` with a key `org`.
-    let longest = if setting.kind == Kind::Headers { 3 } else { 2 };
-    if path.len() > longest {
+    let is_split = match setting.kind {
+        Kind::Rates => path.len() > 3 || path.get(2).is_some_and(|key| !HostLimit::is_key(key)),
+        Kind::Headers => path.len() > 3,
+        _ => false,
+    };
+    if is_split {
         return Err("a host with dots is written in quotes, like \"arxiv.org\"".to_owned());
     }
     let values = texts(setting.kind, path, &entry.value)
         .ok_or_else(|| format!("it is {}; {} is wanted", entry.value.what(), setting.kind.wanted()))?;
-    // A key that several commands have is well-formed if it is for one of them.
-    let mut judged = setting.flags.iter().map(|(_, arg)| flag(arg, &values));
-    let first = judged.next().unwrap_or(Ok(()));
-    if first.is_err() && !judged.any(|one| one.is_ok()) {
-        return Err(first.err().unwrap_or_default());
-    }
+    any_flag(setting, &values)?;
     Ok(Judged::Setting { index, values })
 }
 
@@ -84,8 +85,11 @@ fn texts(kind: Kind, path: &[String], value: &Value) -> Option<Vec<String>> {
             return texts.collect();
         }
         (Kind::Rates, Value::Text(rate)) if path.len() == 2 => format!("{}={rate}", path[1]),
+        (Kind::Rates, Value::Text(rate)) if path.len() == 3 => format!("{}={}:{rate}", path[1], path[2]),
+        (Kind::Rates, Value::Whole(cap)) if path.len() == 3 => format!("{}={}:{cap}", path[1], path[2]),
+        (Kind::Counts, Value::Whole(count)) if path.len() == 3 => format!("{}={count}", path[2]),
         (Kind::Headers, Value::Text(value)) if path.len() == 3 => format!("{}={}:{value}", path[1], path[2]),
-        (Kind::Rates | Kind::Headers, Value::EmptyTable) => return Some(Vec::new()),
+        (Kind::Counts | Kind::Rates | Kind::Headers, Value::EmptyTable) => return Some(Vec::new()),
         _ => return None,
     };
     Some(vec![text])
@@ -107,6 +111,13 @@ fn only_in_file(index: usize, value: &Value) -> Result<Judged, String> {
         _ => return Err(of_kind(Kind::Switch)),
     };
     Ok(Judged::OnlyInFile { index, value: text })
+}
+
+/// Whether a flag of a setting would take these values: what several commands have is well-formed if it is for one of them.
+pub(super) fn any_flag(setting: &Setting, values: &[String]) -> Result<(), String> {
+    let mut judged = setting.flags.iter().map(|(_, arg)| flag(arg, values));
+    let first = judged.next().unwrap_or(Ok(()));
+    if first.is_ok() || judged.any(|one| one.is_ok()) { Ok(()) } else { first }
 }
 
 /// Whether a flag would take these values.

@@ -15,7 +15,9 @@ use super::{Effective, Origin, nearest};
 const PROGRAM: &[&str] = &[""];
 const RUN: &[&str] = &["run"];
 /// Who goes by the limits of a run.
-const LIMITED: &[&str] = &["run", "explain", "lanes"];
+const LIMITED: &[&str] = &["run", "explain", "lanes", "plan"];
+/// Who runs jobs, or works out what running them would be like.
+const RUNNING: &[&str] = &["run", "plan"];
 /// Who works with the files of a run.
 const STORING: &[&str] = &["run", "check"];
 
@@ -23,11 +25,13 @@ const STORING: &[&str] = &["run", "check"];
 const PLACES: &[(&[&str], &str, &str, &str)] = &[
     (PROGRAM, "queue", "queue", "path"),
     (PROGRAM, "durability", "queue", "durability"),
+    (PROGRAM, "registrable_domain", "queue", "registrable_domain"),
     (PROGRAM, "log", "log", "level"),
     (PROGRAM, "log_format", "log", "format"),
     (PROGRAM, "quiet", "output", "quiet"),
-    (RUN, "workers", "orchestrator", "max_workers"),
+    (RUNNING, "workers", "orchestrator", "max_workers"),
     (LIMITED, "max_per_host", "orchestrator", "max_per_host"),
+    (RUN, "max_per_resolver", "orchestrator", "max_per_resolver"),
     (RUN, "max_attempts", "orchestrator", "max_job_attempts"),
     (RUN, "max_losses", "orchestrator", "max_losses"),
     (RUN, "retry_backoff", "orchestrator", "retry_backoff"),
@@ -43,13 +47,21 @@ const PLACES: &[(&[&str], &str, &str, &str)] = &[
     (RUN, "max_errors", "budgets", "max_errors"),
     (STORING, "output_dir", "files", "output_dir"),
     (RUN, "layout", "files", "layout"),
+    (RUN, "dedupe", "files", "dedupe"),
     (RUN, "manifest", "files", "manifest"),
     (RUN, "attempts", "files", "attempts"),
+    (RUN, "attempts_max_size", "files", "attempts_max"),
+    (RUN, "attempts_keep", "files", "attempts_keep"),
+    (RUN, "report", "files", "report"),
+    (RUN, "metrics_listen", "metrics", "listen"),
+    (RUN, "metrics_label_values", "metrics", "label_values"),
     (LIMITED, "contact", "http", "contact"),
+    (RUN, "resolvers", "http", "resolvers"),
     (RUN, "allow_network", "http", "allow_networks"),
-    (RUN, "no_robots", "http", "no_robots"),
+    (RUNNING, "no_robots", "http", "no_robots"),
     (RUN, "connect_timeout", "http", "connect_timeout"),
     (RUN, "read_timeout", "http", "read_timeout"),
+    (RUN, "max_bandwidth", "http", "max_bandwidth"),
     (RUN, "max_redirects", "http", "max_redirects"),
     (RUN, "max_file_size", "http", "max_file"),
     (LIMITED, "rate", "rate", ""),
@@ -68,9 +80,11 @@ const OF_ONE_CALL: &[&str] = &[
     "from_docstokg",
     "import",
     "input",
+    "job",
     "lane",
     "limit",
     "older_than",
+    "output",
     "reason",
     "repair",
     "state",
@@ -92,16 +106,18 @@ pub(crate) enum Kind {
     Text,
     /// A list of texts.
     List,
-    /// A table with a rate for each host.
+    /// A table with a whole number for each resolver.
+    Counts,
+    /// A table with a rate, or a table of limits, for each host.
     Rates,
     /// A table of headers for each host. Secret.
     Headers,
 }
 
 impl Kind {
-    /// Whether each host has a key of its own.
+    /// Whether each host or resolver has a key of its own.
     pub(crate) fn is_table(self) -> bool {
-        matches!(self, Kind::Rates | Kind::Headers)
+        matches!(self, Kind::Counts | Kind::Rates | Kind::Headers)
     }
 
     /// What is wanted, for messages.
@@ -113,7 +129,10 @@ impl Kind {
             Kind::Bytes => "a size like \"10GiB\", or a number of bytes",
             Kind::Text => "a text in quotes",
             Kind::List => "a list of texts like [\"10.1.0.0/16\"]",
-            Kind::Rates => "a rate in quotes like \"2/s+500/h\", for each host",
+            Kind::Counts => "a table with a whole number for each resolver, like { unpaywall = 2 }",
+            Kind::Rates => {
+                "a rate in quotes like \"2/s+500/h\", for each host, or a table like { artifact = \"1/s\", cap = 2 }"
+            }
             Kind::Headers => "a table for each host, with a text in quotes for each header",
         }
     }
@@ -139,6 +158,7 @@ impl Setting {
     pub(crate) fn key(&self) -> String {
         match self.kind {
             Kind::Rates => "rate.\"HOST\"".to_owned(),
+            Kind::Counts => format!("{}.{}.NAME", self.table, self.name),
             Kind::Headers => "headers.\"HOST\".NAME".to_owned(),
             _ => format!("{}.{}", self.table, self.name),
         }
@@ -160,7 +180,7 @@ pub(crate) fn catalogue(command: &Command) -> Vec<Setting> {
 /// Whether a flag has a key; those that say what one call is to do have none.
 pub(crate) fn has_key(arg: &Arg) -> bool {
     let id = arg.get_id().as_str();
-    arg.get_long().is_some() && !matches!(id, "help" | "version") && !OF_ONE_CALL.contains(&id)
+    arg.get_long().is_some() && !matches!(id, "help" | "help_all" | "version") && !OF_ONE_CALL.contains(&id)
 }
 
 fn collect(command: &Command, path: &[String], settings: &mut Vec<Setting>) {
@@ -210,6 +230,7 @@ fn kind(arg: &Arg) -> Kind {
     let sized = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "SIZE"));
     match arg.get_action() {
         _ if arg.get_id() == "rate" => Kind::Rates,
+        _ if arg.get_id() == "max_per_resolver" => Kind::Counts,
         _ if arg.get_id() == "header" => Kind::Headers,
         ArgAction::SetTrue | ArgAction::SetFalse => Kind::Switch,
         ArgAction::Append => Kind::List,

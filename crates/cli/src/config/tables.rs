@@ -1,17 +1,19 @@
-//! The tables with a key for each host, `[rate]` and `[headers]`. Flags, environment and file are merged host by host;
-//! whoever is stronger has the last word on a host.
+//! The tables with a key for each host or resolver: `[rate]`, `[headers]`, `[orchestrator.max_per_resolver]`. Flags,
+//! environment and file are merged key by key; whoever is stronger has the last word on one.
 
 use clap::ArgMatches;
 use longhaul_limiter::{LaneRules, Paces};
 
 use super::file::dotted;
 use super::{Configuration, Effective, Kind, Origin, environment, is_given, split};
-use crate::args::{HostHeader, HostRate, RunArgs, parse_header, parse_rate};
+use crate::args::{HostHeader, HostRate, RunArgs, parse_header, parse_rate, parse_resolver_cap};
 
 impl Configuration {
     /// Puts what the weaker sources say before what the command line or, without it, the environment says.
     pub(crate) fn complete(&self, args: &mut RunArgs, matches: &ArgMatches) {
         self.complete_rates(&mut args.rate, matches);
+        let caps = self.weaker(Kind::Counts, "max_per_resolver", matches);
+        args.max_per_resolver.splice(..0, caps.iter().filter_map(|(text, _)| parse_resolver_cap(text).ok()));
         let headers = self.weaker(Kind::Headers, "header", matches);
         let headers: Vec<HostHeader> =
             headers.iter().filter_map(|(text, _)| parse_header(text).ok()).collect();
@@ -36,10 +38,13 @@ impl Configuration {
 
     /// One row for each host (and header) that anybody names, with the strongest value; and for rates those that are
     /// built in.
-    pub(super) fn effective_table(&self, index: usize) -> Vec<Effective> {
-        let kind = self.settings[index].kind;
+    pub(super) fn effective_table(&self, index: usize, lines: &[&ArgMatches]) -> Vec<Effective> {
+        let setting = &self.settings[index];
+        let kind = setting.kind;
+        let flag = Origin::Flag(setting.flag());
+        let given = self.of_flags(index, lines).into_iter().flatten().map(|text| (text, flag.clone()));
         let mut rows: Vec<Effective> = if kind == Kind::Rates { built_in() } else { Vec::new() };
-        for (text, origin) in self.of_file(kind).into_iter().chain(self.of_environment(kind)) {
+        for (text, origin) in self.of_file(kind).into_iter().chain(self.of_environment(kind)).chain(given) {
             let Some((key, value)) = row(kind, &text) else { continue };
             rows.retain(|row| row.key != key);
             rows.push(Effective { key, kind, values: vec![value], origin });
@@ -83,13 +88,18 @@ fn strongest(headers: &mut Vec<HostHeader>) {
 
 /// Key and value to show; a header's value is not shown.
 fn row(kind: Kind, text: &str) -> Option<(String, String)> {
+    if kind == Kind::Counts {
+        let one = parse_resolver_cap(text).ok()?;
+        return Some((dotted(&["orchestrator", "max_per_resolver", &one.name]), one.cap.to_string()));
+    }
     if kind == Kind::Rates {
         let rate = parse_rate(text).ok()?;
         let host = match &rate.host {
             None => "*".to_owned(),
             Some(url) => LaneRules::default().keying.lane(url).ok()?.to_string(),
         };
-        return Some((dotted(&["rate", &host]), rate.pace.to_string()));
+        let path: Vec<&str> = ["rate", &host].into_iter().chain(rate.limit.key()).collect();
+        return Some((dotted(&path), rate.limit.value()));
     }
     let header = parse_header(text).ok()?;
     let origin = header.origin.origin().ascii_serialization();

@@ -4,8 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use longhaul_limiter::Clock;
-use tracing_subscriber::fmt::MakeWriter;
+use longhaul_telemetry::{Export, current_trace};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
@@ -26,6 +30,7 @@ impl Logging {
         global: &Global,
         console: &Console,
         clock: Arc<dyn Clock>,
+        export: Option<&Export>,
     ) -> Result<Self, UsageError> {
         let filter = EnvFilter::try_new(directives(&global.log)).map_err(|error| {
             UsageError(format!(
@@ -36,11 +41,14 @@ impl Logging {
         let repeats = Repeats::new(clock);
         let lines = fmt::layer().with_ansi(console.colour).with_writer(LogLines { console: console.clone() });
         let lines = match global.log_format {
-            LogFormat::Human => lines.boxed(),
-            LogFormat::Json => lines.json().boxed(),
+            LogFormat::Human => lines.map_event_format(Traced::Human).boxed(),
+            LogFormat::Json => lines.json().map_event_format(Traced::Json).boxed(),
         };
+        // The filter is the log's own: traces are sent whatever is logged.
+        let log = repeats.clone().and_then(lines).with_filter(filter);
+        let traces = export.and_then(Export::layer);
         // A second subscriber in one process can only come from a test that started one: the first stays.
-        let _ = tracing_subscriber::registry().with(filter).with(repeats.clone()).with(lines).try_init();
+        let _ = tracing_subscriber::registry().with(traces).with(log).try_init();
         Ok(Self { repeats })
     }
 
@@ -56,6 +64,43 @@ fn directives(log: &str) -> String {
     match log.trim().to_ascii_lowercase().as_str() {
         level @ ("error" | "warn" | "info") => format!("{level},sqlx=error"),
         _ => log.to_owned(),
+    }
+}
+
+/// Lines that name the trace that they belong to, where traces are sent.
+#[derive(Debug)]
+enum Traced<F> {
+    Human(F),
+    Json(F),
+}
+
+impl<S, N, F> FormatEvent<S, N> for Traced<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let (Traced::Human(inner) | Traced::Json(inner)) = self;
+        let Some((trace, span)) = current_trace() else {
+            return inner.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        inner.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end();
+        match self {
+            Traced::Human(_) => writeln!(writer, "{line} trace_id={trace} span_id={span}"),
+            // An event is an object that is never empty.
+            Traced::Json(_) => {
+                let open = line.strip_suffix('}').unwrap_or(line);
+                writeln!(writer, "{open},\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"}}")
+            }
+        }
     }
 }
 

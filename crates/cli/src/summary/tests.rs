@@ -1,6 +1,6 @@
 //! The summary as it is read by people and by scripts.
 
-use longhaul_events::{Event, Verb};
+use longhaul_events::{Event, RequestStatus, Verb, WaitCause};
 use longhaul_limiter::{Lane, Role};
 use longhaul_queue_core::StateCounts;
 
@@ -11,6 +11,7 @@ fn settled(job: i64, verdict: &'static str, reason: &str, detail: &str) -> Event
         job,
         artifact_id: format!("doi:10.1000/{job}"),
         verdict,
+        state: "queued",
         reason: reason.to_owned(),
         detail: detail.to_owned(),
         resolver: None,
@@ -29,12 +30,16 @@ fn request(host: &str, seconds: u64) -> Event {
         lane: Lane::new(host).unwrap(),
         role: Role::Artifact,
         verb: Verb::Get,
+        status: RequestStatus::Ok,
         http_status: Some(200),
         content_type: None,
+        wait: Duration::ZERO,
         elapsed: Duration::from_secs(seconds),
         bytes: 10,
         reason: "ok".to_owned(),
         retry_after: None,
+        from_cache: false,
+        sha256: None,
     }
 }
 
@@ -56,7 +61,12 @@ fn eventful() -> Summary {
             cause: "429 Too Many Requests".to_owned(),
         },
         request("b.example", 1),
-        Event::Waited { job: 1, lane: lane("b.example"), waited: Duration::from_secs(75) },
+        Event::Waited {
+            job: 1,
+            why: WaitCause::Pace,
+            key: "b.example".to_owned(),
+            waited: Duration::from_secs(75),
+        },
     ];
     events.extend((0..12).map(|job| settled(job, "done", "ok", "")));
     for event in &events {

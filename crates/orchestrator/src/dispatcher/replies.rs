@@ -72,6 +72,7 @@ impl Dispatcher {
             job: token.job.0,
             artifact_id: finished.leased.artifact_id.to_string(),
             verdict: finished.verdict(),
+            state: state.as_str(),
             reason: finished.reason().to_owned(),
             detail: finished.detail().to_owned(),
             resolver: finished.resolver().map(str::to_owned),

@@ -84,7 +84,8 @@ async fn received_bytes_stop_leasing_and_what_is_in_flight_finishes() {
         Box::pin(async move {
             for _ in 0..job.number {
                 context.clock().sleep(Duration::from_secs(1)).await;
-                context.observer().on_event(&Event::Received { job: job.number, bytes: 100 });
+                let resolver = "none".to_owned();
+                context.observer().on_event(&Event::Received { job: job.number, resolver, bytes: 100 });
             }
             done()
         })

@@ -9,6 +9,7 @@ mod faults;
 mod flaky;
 mod jobs;
 mod leases;
+mod observers;
 mod publishing;
 mod stopping;
 mod store;

@@ -172,13 +172,22 @@ impl Bench {
         self.start_on(Arc::new(self.queue.clone())).await
     }
 
+    /// Starts with another observer than the one that the test awaits.
+    pub(crate) async fn start_observed(&self, observer: Arc<dyn Observer>) -> RunHandle {
+        self.start_with(Arc::new(self.queue.clone()), observer).await
+    }
+
     /// Starts on a queue that stands before the bench's.
     pub(crate) async fn start_on(&self, queue: Arc<dyn WorkQueue>) -> RunHandle {
+        self.start_with(queue, Arc::new(Channel(self.sender.clone()))).await
+    }
+
+    async fn start_with(&self, queue: Arc<dyn WorkQueue>, observer: Arc<dyn Observer>) -> RunHandle {
         let parts = Parts {
             queue,
             admin: Arc::new(self.queue.clone()),
             pipeline: self.pipeline.clone(),
-            observer: Arc::new(Channel(self.sender.clone())),
+            observer,
             clock: self.clock.clone(),
             store: self.store.clone(),
         };
@@ -277,7 +286,7 @@ pub(crate) async fn admit(context: &dyn Context, name: &str) -> Result<(), RunRe
     match context.admit(&lane(name), Role::Artifact).await {
         Grant::Go => Ok(()),
         Grant::Stop => Err(failed(longhaul_pipeline::FailureClass::Transient, Reason::LeaseLost)),
-        Grant::Move { after } => {
+        Grant::Move { after } | Grant::Later { after } => {
             let to = Move { lane: lane(name), role: Role::Artifact, after, checkpoint: None };
             Err(Outcome::Moved(to).into())
         }

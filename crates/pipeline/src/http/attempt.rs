@@ -6,15 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_events::{Event, Verb};
+use longhaul_events::{Event, RequestStatus, Verb};
 use longhaul_limiter::{Lane, Role};
+use tracing::{Instrument as _, info_span};
 
 use super::Inside;
 use super::plan::Plan;
 use super::progress::{Partial, PlanEnd, Progress};
 use super::redirect::Hop;
+use super::resolver;
 use super::sink::Sink;
-use super::stop::{Broken, Note, Step, Stop, Target};
+use super::stop::{Broken, Note, Request, Step, Stop, Target};
 use crate::redact;
 use crate::{
     Context, FailureClass, Fetched, Grant, HostReport, Job, Move, Outcome, Reason, Record, RunResult,
@@ -35,11 +37,12 @@ pub(super) async fn run(inside: &Inside, job: &Job, context: &dyn Context) -> Ru
     };
     let progress = match job.checkpoint.as_deref().and_then(Progress::read) {
         Some(progress) => progress,
-        None => Progress::new(plans(inside, &record, context).await),
+        None => Progress::new(plans(inside, &record, context).instrument(info_span!("resolve")).await),
     };
     let until = context.clock().monotonic() + inside.options.whole_timeout;
+    let hosts = Vec::new();
     let mut attempt =
-        Attempt { inside, job, context, record, progress, hosts: Vec::new(), until, broken: None };
+        Attempt { inside, job, context, record, progress, hosts, until, broken: None, waits: None };
     let outcome = attempt.outcome().await;
     RunResult { outcome, hosts: attempt.hosts }
 }
@@ -68,12 +71,27 @@ pub(super) struct Attempt<'a> {
     pub(super) until: Duration,
     /// What went wrong last that may go right next time.
     broken: Option<Broken>,
+    /// What robots.txt keeps waiting, if nothing else gives a file.
+    pub(super) waits: Option<Waits>,
+}
+
+/// A plan that may be followed once robots.txt can be read.
+#[derive(Debug)]
+pub(super) struct Waits {
+    pub(super) hop: Hop,
+    pub(super) detail: String,
+    pub(super) resolver: String,
 }
 
 impl Attempt<'_> {
     async fn outcome(&mut self) -> Outcome {
         if self.progress.plans.is_empty() {
-            let detail = "no URL is known for it".to_owned();
+            let detail = match self.record.unfetched() {
+                Some(scheme) => {
+                    format!("no URL is known for it but a {scheme}: one, and only http and https are fetched")
+                }
+                None => "no URL is known for it".to_owned(),
+            };
             return Outcome::Skipped { reason: Reason::NoCandidates, detail };
         }
         let mut next = self.progress.at.take();
@@ -112,6 +130,7 @@ impl Attempt<'_> {
     /// Follows one plan from a hop to its end.
     async fn follow(&mut self, mut hop: Hop) -> Result<Fetched, Stop> {
         let plan = self.progress.plans[hop.plan].plan.clone();
+        self.context.serving(self.source(&plan));
         loop {
             match self.request(&hop, &plan).await {
                 Ok(Step::Done(fetched)) => return Ok(*fetched),
@@ -127,57 +146,102 @@ impl Attempt<'_> {
         }
     }
 
+    /// Whose limits a plan is under: its resolver's. A record that names its source and brings its own URLs is under
+    /// the source's.
+    fn source<'p>(&'p self, plan: &'p Plan) -> &'p str {
+        let named = self.job.resolver_hint.as_deref().filter(|_| plan.resolver == resolver::DIRECT);
+        named.unwrap_or(&plan.resolver)
+    }
+
     /// Makes one request: checks, asks to be admitted, asks, judges, tells.
     async fn request(&mut self, hop: &Hop, plan: &Plan) -> Result<Step, Stop> {
         let refused = |detail: String| Stop::dead(PlanEnd::Refused, Reason::PolicyAddress, detail);
         self.inside.client.check(&hop.url).map_err(|error| refused(error.0))?;
         let lane = self.context.keying().lane(&hop.url).map_err(|error| refused(error.to_string()))?;
         let target = Target { hop, plan, lane: &lane };
+        self.ask_robots(target).await?;
         // Before the slot is asked for: reading a part again takes its time.
-        let part = self.take_up(hop).await?;
-        self.admit(target).await?;
+        let prepare = info_span!("prepare", host = %lane);
+        let part = self.take_up(hop).instrument(prepare.clone()).await?;
+        let asked = self.context.clock().monotonic();
+        self.admit(target, plan.role).instrument(prepare).await?;
         self.progress.requests += 1;
-        let started = self.context.clock().monotonic();
-        let mut note = Note::default();
+        let started = self.begin(target, plan.role);
+        let mut note = Note::of(target, &hop.url);
         let step = self.exchange(target, part, &mut note).await;
         let reason = step.as_ref().err().map_or(Reason::Ok, Stop::reason);
-        self.context.observer().on_event(&Event::Request {
-            job: self.job.number,
-            artifact_id: self.job.artifact_id.clone(),
-            resolver: plan.resolver.clone(),
-            resolver_order: plan.order,
-            url: redact::bare(&hop.url),
-            role: plan.role,
-            verb: Verb::Get,
-            http_status: note.http_status,
-            content_type: note.content_type,
-            elapsed: self.context.clock().monotonic().saturating_sub(started),
-            bytes: note.bytes,
-            reason: reason.as_str().to_owned(),
-            retry_after: note.retry_after,
-            lane,
-        });
+        let (status, sha256) = match &step {
+            Ok(step) => (step.status(), step.sha256()),
+            Err(stop) => (stop.status(), None),
+        };
+        let request = Request { url: &hop.url, role: plan.role, asked, started };
+        self.tell(target, &request, note, (status, reason), sha256);
         step
     }
 
+    /// Tells of a request that starts now, and returns when that is.
+    pub(super) fn begin(&self, target: Target<'_>, role: Role) -> Duration {
+        let (job, lane) = (self.job.number, target.lane.clone());
+        self.context.observer().on_event(&Event::RequestStarted { job, lane, role });
+        self.context.clock().monotonic()
+    }
+
+    /// Tells of a request that has ended.
+    pub(super) fn tell(
+        &self,
+        target: Target<'_>,
+        request: &Request<'_>,
+        mut note: Note,
+        (status, reason): (RequestStatus, Reason),
+        sha256: Option<String>,
+    ) {
+        let Request { url, role, asked, started } = *request;
+        let ended = note.end(self.context.clock().monotonic(), reason);
+        self.context.observer().on_event(&Event::Request {
+            job: self.job.number,
+            artifact_id: self.job.artifact_id.clone(),
+            resolver: target.plan.resolver.clone(),
+            resolver_order: target.plan.order,
+            url: redact::bare(url),
+            role,
+            verb: Verb::Get,
+            status,
+            http_status: note.http_status,
+            content_type: note.content_type,
+            wait: started.saturating_sub(asked),
+            elapsed: ended.saturating_sub(started),
+            bytes: note.bytes,
+            reason: reason.as_str().to_owned(),
+            retry_after: note.retry_after,
+            from_cache: false,
+            sha256,
+            lane: target.lane.clone(),
+        });
+    }
+
     /// Asks for a request. Whatever the answer is, the bounds hold: a job that is sent to and fro ends its try.
-    async fn admit(&mut self, target: Target<'_>) -> Result<(), Stop> {
+    pub(super) async fn admit(&mut self, target: Target<'_>, role: Role) -> Result<(), Stop> {
         if self.progress.requests >= MOST_REQUESTS {
             return Err(self.backoff("64 requests in one try", target));
         }
-        match self.context.admit(target.lane, target.plan.role).await {
+        match self.context.admit(target.lane, role).await {
             Grant::Go => Ok(()),
             Grant::Stop => Err(self.lost(target.plan)),
             Grant::Move { .. } if self.progress.moves >= MOST_MOVES => {
                 Err(self.backoff("8 moves without an answer between them", target))
             }
-            Grant::Move { after } => Err(Stop::End(Box::new(self.moved(target, after)))),
+            Grant::Move { after } => {
+                Err(Stop::End(Box::new(self.moved(target, role, after, self.progress.moves + 1))))
+            }
+            // This process is busy. Wherever the work leads, it is not being sent in a circle.
+            Grant::Later { after } => {
+                Err(Stop::End(Box::new(self.moved(target, role, after, self.progress.moves))))
+            }
         }
     }
 
-    fn moved(&self, target: Target<'_>, after: Duration) -> Outcome {
-        let (lane, role): (Lane, Role) = (target.lane.clone(), target.plan.role);
-        let moves = self.progress.moves + 1;
+    fn moved(&self, target: Target<'_>, role: Role, after: Duration, moves: u32) -> Outcome {
+        let lane: Lane = target.lane.clone();
         let hop = target.hop.clone();
         let at = Some(if after >= FRESH { hop.aged() } else { hop });
         let mut progress = self.progress.clone();
@@ -247,6 +311,11 @@ impl Attempt<'_> {
 
     /// All plans have been followed, or a part is worth more than the others.
     fn verdict(&mut self) -> Outcome {
+        if let Some(Waits { hop, detail, resolver }) = self.waits.take() {
+            let checkpoint = self.progress.write_for_next_try(Some(hop));
+            let (reason, class) = (Reason::Robots, FailureClass::Throttled);
+            return Outcome::Failed { reason, class, detail, resolver: Some(resolver), checkpoint };
+        }
         if let Some(broken) = self.broken.take() {
             let Broken { reason, detail, resolver } = broken;
             let checkpoint = self.progress.write_for_next_try(None);

@@ -54,6 +54,16 @@ impl<'a> Deadline<'a> {
         happened
     }
 
+    /// Waits for something that is not the host's doing: only the end of the claim and of the whole cut it short.
+    pub(super) async fn wait_of_ours<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Late> {
+        let silence = std::mem::replace(&mut self.silence, Duration::MAX / 4);
+        // One that is set for the long silence would ring too late for the short one.
+        let timer = self.timer.take();
+        let happened = self.wait(what).await;
+        (self.silence, self.timer) = (silence, timer);
+        happened
+    }
+
     async fn expired(&mut self) -> Late {
         loop {
             if let Some(timer) = &mut self.timer {

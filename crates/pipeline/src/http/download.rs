@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use longhaul_events::Event;
 use reqwest::{Response, Version, header};
+use tracing::{Instrument as _, info_span};
 
 use super::answer;
 use super::attempt::Attempt;
@@ -109,8 +110,13 @@ impl Attempt<'_> {
             self.drain(response, note).await;
             return Err(refused);
         }
-        match self.stream(target, &mut response, &head, &mut sink, note).await? {
-            Streamed::Whole => self.served(target),
+        let span = info_span!(parent: &note.span, "stream");
+        match self.stream(target, &mut response, &head, &mut sink, note).instrument(span).await? {
+            Streamed::Whole => {
+                // The request is over here: what is made of its body is not the host's doing.
+                note.end(self.context.clock().monotonic(), Reason::Ok);
+                self.served(target);
+            }
             Streamed::Wrong(stop) => {
                 self.served(target);
                 self.drain(response, note).await;
@@ -121,7 +127,7 @@ impl Attempt<'_> {
                 return Err(self.keep(stop, &mut sink, &head, target).await);
             }
         }
-        let checked = self.checked(target, &head, sink).await;
+        let checked = self.checked(target, &head, sink).instrument(info_span!("finalize")).await;
         match checked {
             // Two answers were joined; perhaps they do not belong together.
             Err(Stop::Dead(_)) if resumed => {
@@ -165,7 +171,7 @@ impl Attempt<'_> {
         let mut deadline = self.deadline(self.inside.options.idle_timeout);
         let mut judged = false;
         let mut synced = sink.bytes();
-        let mut received = Received { job: self.job.number, untold: 0 };
+        let mut received = Received { job: self.job.number, resolver: &target.plan.resolver, untold: 0 };
         loop {
             let chunk = match deadline.wait(response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
@@ -193,6 +199,12 @@ impl Attempt<'_> {
                 return Ok(Streamed::Wrong(Stop::dead(PlanEnd::Refused, Reason::TooLarge, detail)));
             }
             sink.push(&chunk).await.map_err(|error| self.disk(&error, target))?;
+            let length = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            // A wait of our own is no silence of the host's, but the try as a whole has its end.
+            if let Err(late) = deadline.wait_of_ours(self.context.received(length)).await {
+                received.tell(self);
+                return Ok(Streamed::Broken(self.late(late, "the body stopped coming", target)));
+            }
             if !judged && sink.head().len() >= HEAD_BYTES {
                 judged = true;
                 if let Err(wrong) = check::head(expect, sink.head(), head.content_type.as_deref()) {
@@ -333,16 +345,18 @@ impl Attempt<'_> {
 }
 
 /// Bytes that have come and have not been told.
-struct Received {
+struct Received<'a> {
     job: i64,
+    resolver: &'a str,
     untold: u64,
 }
 
-impl Received {
+impl Received<'_> {
     fn tell(&mut self, attempt: &Attempt<'_>) {
         if self.untold > 0 {
             let (job, bytes) = (self.job, std::mem::take(&mut self.untold));
-            attempt.context.observer().on_event(&Event::Received { job, bytes });
+            let resolver = self.resolver.to_owned();
+            attempt.context.observer().on_event(&Event::Received { job, resolver, bytes });
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use longhaul_limiter::Controller;
 use reqwest::{Response, header};
+use tracing::Instrument as _;
 
 use super::announced::{self, Announced};
 use super::answer::{self, Meaning};
@@ -17,7 +18,7 @@ use super::stop::{Note, Step, Stop, Target};
 use crate::{FailureClass, HostReport, Reason};
 
 /// How long a lane is held back here if the host did not say; the queue's penalty box decides for everybody.
-const HOLD_BACK: Duration = Duration::from_mins(1);
+pub(super) const HOLD_BACK: Duration = Duration::from_mins(1);
 /// What is read of a body that nobody wants, so that its connection can be used again and is not in flight any more.
 const DRAIN_BYTES: u64 = 64 * 1024;
 /// And for how long.
@@ -42,7 +43,7 @@ impl<'a> Attempt<'a> {
         };
         let silence = options.connect_timeout * 2 + options.first_byte_timeout;
         let mut deadline = self.deadline(silence);
-        let sent = deadline.wait(self.inside.client.send(&ask)).await;
+        let sent = deadline.wait(self.inside.client.send(&ask)).instrument(note.span.clone()).await;
         drop(deadline);
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -51,7 +52,7 @@ impl<'a> Attempt<'a> {
         };
         self.progress.moves = 0;
         let (status, headers) = (response.status().as_u16(), response.headers());
-        note.http_status = Some(status);
+        note.answered(status);
         note.content_type = answer::text(headers, &header::CONTENT_TYPE).map(str::to_owned);
         let wall = context.clock().wall();
         let meaning = answer::meaning(status, headers, rest.is_some(), wall);
@@ -81,6 +82,7 @@ impl<'a> Attempt<'a> {
         let status = response.status();
         let location = answer::text(response.headers(), &header::LOCATION).map(str::to_owned);
         self.drain(response, note).await;
+        note.ended = Some(self.context.clock().monotonic());
         let lane = target.lane.clone();
         match meaning {
             Meaning::Throttled(retry_after) => {

@@ -28,6 +28,10 @@ pub struct HttpOptions {
     pub manifest: Option<PathBuf>,
     /// How files lie in the output folder. Default: flat.
     pub layout: Layout,
+    /// Whether files of the same content are stored once, each further name as a hard link to the first. Default: false.
+    pub dedupe: bool,
+    /// Who is asked where an artifact is, in this order. Default: [`HttpPipeline::RESOLVERS`](crate::HttpPipeline::RESOLVERS).
+    pub resolvers: Vec<String>,
     /// A mail address that hosts may complain to; goes into the User-Agent. Default: none.
     pub contact: Option<String>,
     /// Networks that may be contacted although they are not public. Default: none.
@@ -44,6 +48,12 @@ pub struct HttpOptions {
     pub max_bytes: u64,
     /// How many redirects are followed from one plan. Default: 10.
     pub max_redirects: u32,
+    /// Whether robots.txt is asked before a page or an artifact, and obeyed. Default: true.
+    pub robots: bool,
+    /// How long one request for a robots.txt may take. Default: 5 s.
+    pub robots_timeout: Duration,
+    /// For how long a robots.txt is believed. Default: 1 h.
+    pub robots_ttl: Duration,
     /// Whose jobs are fetched: keeps the parts of queues apart that share an output folder. Default: nobody's.
     pub queue_id: Option<String>,
     /// What the manifest's lines name as their run. Default: a random id.
@@ -65,6 +75,8 @@ impl Default for HttpOptions {
             output_dir: PathBuf::from("downloads"),
             manifest: None,
             layout: Layout::default(),
+            dedupe: false,
+            resolvers: super::resolver::NAMES.iter().map(ToString::to_string).collect(),
             contact: None,
             allow_networks: Vec::new(),
             connect_timeout: Duration::from_secs(5),
@@ -73,6 +85,9 @@ impl Default for HttpOptions {
             whole_timeout: Duration::from_hours(1),
             max_bytes: 2 << 30,
             max_redirects: 10,
+            robots: true,
+            robots_timeout: Duration::from_secs(5),
+            robots_ttl: Duration::from_hours(1),
             queue_id: None,
             run_id: None,
             headers: SecretHeaders::default(),

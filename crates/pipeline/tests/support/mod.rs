@@ -50,7 +50,11 @@ struct State {
     admitted: Vec<(Lane, Role)>,
     grants: HashMap<Lane, VecDeque<Grant>>,
     held: Vec<(Lane, Duration)>,
+    served: Vec<String>,
+    received: u64,
     checkpoints: Vec<String>,
+    /// Values, each with when it is forgotten.
+    cache: HashMap<String, (String, Duration)>,
     lost: bool,
 }
 
@@ -72,6 +76,16 @@ impl Desk {
 
     pub(crate) fn roles(&self) -> Vec<Role> {
         self.state.lock().unwrap().admitted.iter().map(|(_, role)| *role).collect()
+    }
+
+    /// For whom requests were made, in order.
+    pub(crate) fn served(&self) -> Vec<String> {
+        self.state.lock().unwrap().served.clone()
+    }
+
+    /// How many bytes came in.
+    pub(crate) fn received(&self) -> u64 {
+        self.state.lock().unwrap().received
     }
 
     pub(crate) fn held(&self) -> Vec<(Lane, Duration)> {
@@ -100,6 +114,14 @@ impl Context for Desk {
         state.grants.get_mut(lane).and_then(VecDeque::pop_front).unwrap_or(Grant::Go)
     }
 
+    fn serving(&self, resolver: &str) {
+        self.state.lock().unwrap().served.push(resolver.to_owned());
+    }
+
+    async fn received(&self, bytes: u32) {
+        self.state.lock().unwrap().received += u64::from(bytes);
+    }
+
     fn hold_back(&self, lane: &Lane, length: Duration) {
         self.state.lock().unwrap().held.push((lane.clone(), length));
     }
@@ -110,11 +132,16 @@ impl Context for Desk {
         !state.lost
     }
 
-    async fn cache_get(&self, _key: &str) -> Option<String> {
-        None
+    async fn cache_get(&self, key: &str) -> Option<String> {
+        let now = self.clock.monotonic();
+        let state = self.state.lock().unwrap();
+        state.cache.get(key).filter(|(_, until)| now < *until).map(|(value, _)| value.clone())
     }
 
-    async fn cache_put(&self, _key: &str, _value: &str, _ttl: Duration) {}
+    async fn cache_put(&self, key: &str, value: &str, ttl: Duration) {
+        let until = self.clock.monotonic() + ttl;
+        self.state.lock().unwrap().cache.insert(key.to_owned(), (value.to_owned(), until));
+    }
 
     fn cancelled(&self) -> &CancellationToken {
         &self.cancelled
@@ -156,9 +183,16 @@ impl Bench {
             proxies_from_environment: false,
             probe_names: Vec::new(),
             run_id: Some("run".to_owned()),
+            robots: false,
             ..HttpOptions::default()
         };
         Self { origin, folder, options }
+    }
+
+    /// The same, and robots.txt is asked.
+    pub(crate) fn with_robots(mut self) -> Self {
+        self.options.robots = true;
+        self
     }
 
     pub(crate) fn pipeline(&self) -> HttpPipeline {

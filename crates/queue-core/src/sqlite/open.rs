@@ -141,6 +141,9 @@ impl SqliteQueue {
         refuse_network_file_system(folder)?;
         refuse_read_only(path)?;
         refuse_foreign(path).await?;
+        if options.create {
+            make_private(path)?;
+        }
         let locks = Arc::new(Locks::open(path)?);
         let connect = connect_options(&options);
         let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
@@ -302,8 +305,8 @@ async fn identity(conn: &mut SqliteConnection) -> Result<String> {
     sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id'").fetch_one(conn).await.map_err(failed)
 }
 
-async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<()> {
-    let ours = serde_json::to_string(ours).unwrap_or_default();
+async fn agree_on_keying(conn: &mut SqliteConnection, keying: &Keying) -> Result<()> {
+    let ours = serde_json::to_string(keying).unwrap_or_default();
     sqlx::query("INSERT INTO meta (key, value) VALUES ('keying', ?) ON CONFLICT (key) DO NOTHING")
         .bind(&ours)
         .execute(&mut *conn)
@@ -316,10 +319,19 @@ async fn agree_on_keying(conn: &mut SqliteConnection, ours: &Keying) -> Result<(
     if stored == ours {
         return Ok(());
     }
-    let message = format!(
-        "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, so \
-         use the queue's setting"
-    );
+    let by_domain = |keying: &Keying| if keying.registrable_domain { "registrable domain" } else { "host" };
+    let message = match serde_json::from_str::<Keying>(&stored) {
+        Ok(stored) if stored.registrable_domain != keying.registrable_domain => format!(
+            "the queue counts by {}, this process by {}, and caps would be counted under two names; {} --registrable-domain",
+            by_domain(&stored),
+            by_domain(keying),
+            if stored.registrable_domain { "give" } else { "leave out" },
+        ),
+        _ => format!(
+            "the queue turns hosts into lanes by {stored}, this process by {ours}; caps would be counted under two names, \
+             so use the queue's setting"
+        ),
+    };
     Err(QueueError::new(ErrorKind::Conflict, message))
 }
 
@@ -370,6 +382,22 @@ fn refuse_read_only(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes the file, if it is missing, for its owner alone: URLs with keys in them may stand in it. SQLite gives the files
+/// beside it the same permissions. Whoever wants to share a queue grants that with `chmod`.
+fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            let message = format!(
+                "the queue {} cannot be made: {error}; see that its folder is there and that this user may write it",
+                path.display()
+            );
+            Err(QueueError::new(ErrorKind::Unavailable, message).with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn cannot_open(path: &Path, error: sqlx::Error) -> QueueError {
     let inner = failed(error);
     let message = format!("the queue {} cannot be opened: {inner}", path.display());
@@ -402,7 +430,15 @@ pub(super) fn failed(error: sqlx::Error) -> QueueError {
             "the queue's file cannot be read or written; see that its disk is there and has room, that this user may \
              write it and its folder, and try again",
         ),
-        Some(11 | 26) => (ErrorKind::Corrupt, "the queue's file is damaged or is no SQLite database"),
+        Some(11) => (
+            ErrorKind::Corrupt,
+            "the queue's file is damaged; end all runs, keep a copy, and restore it from a backup or save what is left with \
+             sqlite3's `.recover`",
+        ),
+        Some(26) => (
+            ErrorKind::Corrupt,
+            "this is no SQLite database, so it is no queue; name the queue's file with --queue",
+        ),
         Some(_) => (ErrorKind::Corrupt, "the queue's database refused a statement"),
         None => (ErrorKind::Unavailable, "the queue's database does not answer"),
     };

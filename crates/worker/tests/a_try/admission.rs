@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::{Desk, ScriptedQueue, fetched, lane, leased};
-use longhaul_events::Event;
-use longhaul_limiter::{Lane, Role};
+use longhaul_events::{Event, WaitCause};
+use longhaul_limiter::{ConfiguredLimits, Key, Lane, LaneRules, Role};
 use longhaul_pipeline::{Grant, Move, Outcome};
-use longhaul_queue_core::{Admission, ErrorKind, LeasedJob, Place, QueueError, Result, Verdict};
+use longhaul_queue_core::{Admission, ErrorKind, JobId, LeasedJob, Place, QueueError, Result, Verdict};
+use tokio::sync::Notify;
 
 const LATE: Duration = Duration::from_millis(26);
 
@@ -32,7 +33,7 @@ fn asks(queue: ScriptedQueue, places: Vec<(Lane, Role)>) -> (Desk, Arc<Mutex<Vec
             for (lane, role) in places {
                 let grant = context.admit(&lane, role).await;
                 written.lock().unwrap().push(grant);
-                if let Grant::Move { after } = grant {
+                if let Grant::Move { after } | Grant::Later { after } = grant {
                     return Outcome::Moved(Move { lane, role, after, checkpoint: None }).into();
                 }
             }
@@ -205,4 +206,138 @@ async fn a_checkpoint_of_a_lost_claim_cancels_the_try() {
     });
     desk.run(LeasedJob { checkpoint: None, ..leased() }).await;
     assert!(desk.cancel.is_cancelled());
+}
+
+/// One at a time for the resolver `a`.
+fn one_for_a() -> ConfiguredLimits {
+    let limits = ConfiguredLimits::new(Arc::new(LaneRules::default()));
+    limits.keyed.set_limit(Key::resolver("a"), Some(1));
+    limits
+}
+
+/// Two tries that follow plans of the resolver `a`, one after the other; the first holds its permit until it is told to end.
+fn two_tries(limits: ConfiguredLimits, queue: ScriptedQueue) -> (Desk, Arc<Notify>, Arc<Mutex<Vec<Grant>>>) {
+    let (end, grants) = (Arc::new(Notify::new()), Arc::new(Mutex::new(Vec::new())));
+    let (ending, written) = (Arc::clone(&end), Arc::clone(&grants));
+    let desk = Desk::with_limits(queue, Arc::new(limits), move |job, context| {
+        let (ending, written, number) = (Arc::clone(&ending), Arc::clone(&written), job.number);
+        Box::pin(async move {
+            context.serving("a");
+            let (lane, role) = home();
+            let grant = context.admit(&lane, role).await;
+            written.lock().unwrap().push(grant);
+            match grant {
+                Grant::Move { after } | Grant::Later { after } => {
+                    Outcome::Moved(Move { lane, role, after, checkpoint: None }).into()
+                }
+                Grant::Go if number == 7 => {
+                    ending.notified().await;
+                    Outcome::Done(fetched()).into()
+                }
+                _ => Outcome::Done(fetched()).into(),
+            }
+        })
+    });
+    (desk, end, grants)
+}
+
+fn another(number: i64) -> LeasedJob {
+    let mut job = leased();
+    job.token.job = JobId(number);
+    job
+}
+
+/// The slot is given back before the wait, and taken again after it.
+#[tokio::test]
+async fn inv_no_hold_and_wait_who_waits_for_a_resolver_has_no_slot() {
+    let limits = one_for_a();
+    let keyed = limits.keyed.clone();
+    let (desk, end, grants) = two_tries(limits, script([ADMITTED, ADMITTED]));
+    let release = async {
+        while keyed.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*desk.queue.asked.lock().unwrap(), [Place::new(Lane::NONE, Role::Artifact)]);
+        end.notify_one();
+    };
+    tokio::join!(desk.run(leased()), desk.run(another(8)), release);
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go, Grant::Go]);
+    assert_eq!(desk.queue.asked.lock().unwrap().len(), 2);
+    assert_eq!((keyed.held(&Key::resolver("a")), keyed.waiting()), (0, 0));
+    let told = |event: &Event| matches!(event, Event::Waited { job: 8, why: WaitCause::Resolver, key, .. } if key == "a");
+    assert!(desk.recorder.events().iter().any(told), "whose turn it waited for is told");
+}
+
+/// As many wait as may work; who comes then is not in a worker's way.
+#[tokio::test]
+async fn a_job_goes_back_into_the_queue_if_enough_wait_for_its_resolver() {
+    let limits = one_for_a();
+    let keyed = limits.keyed.clone();
+    let (desk, end, grants) = two_tries(limits, script([ADMITTED, ADMITTED]));
+    let third = async {
+        while keyed.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let finished = desk.run(another(9)).await;
+        assert!(matches!(finished.settlement.verdict, Verdict::Defer { after, .. } if after == ms(250)));
+        end.notify_one();
+    };
+    tokio::join!(desk.run(leased()), desk.run(another(8)), third);
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go, Grant::Later { after: ms(250) }, Grant::Go]);
+}
+
+/// A pace is waited for without the permit, and a lane that is full by then is no move.
+#[tokio::test]
+async fn inv_no_hold_and_wait_who_waits_for_a_lane_has_no_permit() {
+    let limits = one_for_a();
+    let keyed = limits.keyed.clone();
+    let queue = script([ADMITTED, Ok(Admission::NotBefore(ms(200))), Ok(Admission::Full)]);
+    let (desk, end, grants) = two_tries(limits, queue);
+    let rest = async {
+        while keyed.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        end.notify_one();
+        while desk.queue.asked.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // The time limit of the try and its wait.
+        while desk.clock.sleepers() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(keyed.held(&Key::resolver("a")), 0);
+        desk.clock.advance(ms(200));
+    };
+    tokio::join!(desk.run(leased()), desk.run(another(8)), rest);
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go, Grant::Later { after: Duration::ZERO }]);
+}
+
+#[tokio::test]
+async fn a_permit_is_given_back_when_the_next_resolver_is_served() {
+    let limits = one_for_a();
+    let keyed = limits.keyed.clone();
+    let held = keyed.clone();
+    let desk = Desk::with_limits(script([ADMITTED]), Arc::new(limits), move |_job, context| {
+        let keyed = held.clone();
+        Box::pin(async move {
+            for (resolver, holding) in [("a", 1), ("b", 0)] {
+                context.serving(resolver);
+                assert_eq!(context.admit(&lane("a.example"), Role::Artifact).await, Grant::Go);
+                assert_eq!(keyed.held(&Key::resolver("a")), holding);
+            }
+            Outcome::Done(fetched()).into()
+        })
+    });
+    let finished = desk.run(leased()).await;
+    assert!(matches!(finished.settlement.verdict, Verdict::Done { .. }));
+    assert_eq!(keyed.active_keys(), 0);
+}
+
+/// Where all roles of a host are counted as one, the lease has granted whichever comes first.
+#[tokio::test]
+async fn a_lease_grants_any_role_where_all_share_a_pace() {
+    let (desk, grants) = asks(script([]), vec![(lane("arxiv.org"), Role::Landing)]);
+    let place = Place::new(lane("arxiv.org"), Role::Artifact);
+    desk.run(LeasedJob { place, ..leased() }).await;
+    assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
 }

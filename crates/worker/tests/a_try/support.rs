@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longhaul_events::Recorder;
-use longhaul_limiter::{Lane, LaneRules, ManualClock, Role};
+use longhaul_limiter::{Lane, LaneRules, Limits, ManualClock, NoLimits, Role};
 use longhaul_pipeline::{Context, Fetched, Job, Outcome, Pipeline, Reason, RunResult};
 use longhaul_pipeline::{Ended, PublishError};
 use longhaul_queue_core::{
@@ -134,6 +134,13 @@ impl Desk {
     where
         F: for<'a> Fn(&'a Job, &'a dyn Context) -> Work<'a> + Send + Sync + 'static,
     {
+        Self::with_limits(queue, Arc::new(NoLimits), work)
+    }
+
+    pub(crate) fn with_limits<F>(queue: ScriptedQueue, limits: Arc<dyn Limits>, work: F) -> Self
+    where
+        F: for<'a> Fn(&'a Job, &'a dyn Context) -> Work<'a> + Send + Sync + 'static,
+    {
         let clock = ManualClock::new();
         let recorder = Recorder::default();
         let queue = Arc::new(queue);
@@ -145,6 +152,7 @@ impl Desk {
             observer: Arc::new(recorder.clone()),
             clock: Arc::new(clock.clone()),
             rules: Arc::new(LaneRules::default()),
+            limits,
         };
         let worker = Arc::new(Worker::new(parts, config(), trust.clone()));
         Self { clock, queue, recorder, trust, cancel: CancellationToken::new(), worker }

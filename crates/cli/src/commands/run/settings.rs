@@ -9,6 +9,7 @@ use longhaul_pipeline::{HttpOptions, SecretHeaders};
 
 use crate::args::{Layout, RunArgs};
 use crate::config::SettingError;
+use crate::limits;
 use crate::output::{Console, duration};
 
 /// A lease that is shorter than this may end because a disk was slow.
@@ -44,6 +45,14 @@ pub(crate) fn faults(args: &RunArgs) -> Vec<SettingError> {
             fault(flag, format!("{name} 0s leaves no time; no request could succeed"));
         }
     }
+    for (index, name) in args.resolvers.iter().enumerate() {
+        if args.resolvers[..index].contains(name) {
+            fault(
+                "resolvers",
+                format!("--resolvers names {name} twice; name each once, in the order to ask them"),
+            );
+        }
+    }
     if args.max_runtime == Some(Duration::ZERO) {
         fault("max_runtime", "--max-runtime 0s leaves no time; leave it out for no bound".to_owned());
     }
@@ -70,6 +79,8 @@ pub(super) fn orchestrator(
             duration(ttl)
         ));
     }
+    let rules = Arc::new(rules);
+    let limits = limits::process(args, Arc::clone(&rules))?;
     Ok(OrchestratorConfig {
         workers: usize::from(args.workers),
         lease_ttl: ttl,
@@ -87,18 +98,26 @@ pub(super) fn orchestrator(
             max_runtime: args.max_runtime,
             max_errors: args.max_errors,
         },
-        rules: Arc::new(rules),
+        rules,
+        limits: Arc::new(limits),
         ..OrchestratorConfig::default()
     })
 }
 
 /// The settings of the download.
-pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
+pub(super) fn http(args: &RunArgs, queue: &str, run_id: &str) -> HttpOptions {
     let mut headers = SecretHeaders::default();
     for header in &args.header {
         headers.insert(&header.origin, header.name.as_str(), header.value.as_str());
     }
+    let defaults = HttpOptions::default();
     HttpOptions {
+        dedupe: args.dedupe,
+        resolvers: if args.resolvers.is_empty() {
+            defaults.resolvers.clone()
+        } else {
+            args.resolvers.clone()
+        },
         output_dir: args.output_dir.clone(),
         manifest: args.manifest.clone(),
         connect_timeout: args.connect_timeout,
@@ -108,13 +127,15 @@ pub(super) fn http(args: &RunArgs, queue: &str) -> HttpOptions {
         max_bytes: args.max_file_size,
         headers,
         queue_id: Some(queue.to_owned()),
+        run_id: Some(run_id.to_owned()),
         layout: match args.layout {
             Layout::Flat => longhaul_pipeline::Layout::Flat,
             Layout::Sharded => longhaul_pipeline::Layout::Sharded,
         },
         contact: args.contact.clone(),
+        robots: !args.no_robots,
         allow_networks: args.allow_network.clone(),
-        ..HttpOptions::default()
+        ..defaults
     }
 }
 
@@ -148,7 +169,7 @@ mod tests {
         assert_eq!((config.max_job_attempts, config.max_losses), (3, 5));
         assert_eq!((config.retry_backoff, config.jitter), (documented.retry_backoff, documented.jitter));
         assert_eq!((config.grace, config.drain_horizon), (documented.grace, documented.drain_horizon));
-        let http = http(&run_args(&[]).unwrap(), "q");
+        let http = http(&run_args(&[]).unwrap(), "q", "r");
         let documented = HttpOptions::default();
         assert_eq!(
             (http.connect_timeout, http.idle_timeout),
@@ -178,6 +199,8 @@ mod tests {
         assert!(refused(&["--max-runtime", "0s"]).contains("--max-runtime"));
         assert!(refused(&["--workers", "0"]).contains("--workers"));
         assert!(refused(&["--workers", "257"]).contains("--workers"));
+        assert!(refused(&["--resolvers", "direct,direct"]).contains("--resolvers names direct twice"));
+        assert!(refused(&["--resolvers", "unpaywall"]).contains("--resolvers"));
         assert!(refused(&["--max-jobs", "0"]).contains("--max-jobs"));
         assert!(refused(&["--rate", "example.org=2"]).contains("--rate"));
         assert!(refused(&["--allow-network", "10.0.0.0/99"]).contains("--allow-network"));

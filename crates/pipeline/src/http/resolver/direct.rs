@@ -16,7 +16,7 @@ impl Resolver for Direct {
     async fn plans(&self, record: &Record, _context: &dyn Context, order: u32) -> Vec<Plan> {
         let plan = |url| Plan {
             url,
-            resolver: "direct".to_owned(),
+            resolver: super::DIRECT.to_owned(),
             order,
             role: Role::Artifact,
             referer: None,
