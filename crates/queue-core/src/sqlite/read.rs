@@ -298,7 +298,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
             let later = |at: i64| Some(Timestamp(at)).filter(|at| *at > now).map(|at| inner.anchor.wall(at));
             // A turn that was not visited since its lane was closed may say less.
             let closed_until = state.closed_until();
-            let pace = state.host_pace(now)?.map(LanePace::from);
+            let asked = state.host_pace(now)?.map(LanePace::from);
             let open_at = row.get::<Option<i64>, _>("open_at").map(|at| Timestamp(at).max(closed_until));
             // Both in one walk, which is most of what a page costs.
             let counts = row.get::<&str, _>("counts");
@@ -309,7 +309,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
                 ready: if closed_until > now { 0 } else { ready },
                 in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
                 reopening: state.reopening.and_then(|slots| u32::try_from(slots).ok()),
-                pace: pace.map(|pace| LanePace { until: inner.anchor.wall(pace.until), ..pace }),
+                pace: asked.map(|asked| LanePace { until: inner.anchor.wall(asked.until), ..asked }),
                 closed_until: later(state.not_before),
                 cause: state.cause.filter(|_| state.not_before > now.0),
                 paused_until: later(state.paused_until),
