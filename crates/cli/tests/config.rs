@@ -416,8 +416,10 @@ fn resolvers_and_roles_have_keys_of_their_own() {
 /// A queue that counts by host is no queue that counts by domain: a process that differs is refused, and told what to do.
 #[test]
 fn a_queue_keeps_to_how_it_counts_hosts() {
+    fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
+        [&["--registrable-domain"][..], args].concat()
+    }
     let folder = TempDir::new().unwrap();
-    let with = |args: &[&str]| [&["--registrable-domain"][..], args].concat();
     let import = ["queue", "enqueue", "https://cdn.example.co.uk/1.pdf"];
     assert_eq!(longhaul(folder.path(), &with(&import), &[]).status.code(), Some(0));
     let lanes = longhaul(folder.path(), &with(&["queue", "lanes", "--format", "jsonl"]), &[]);
