@@ -399,3 +399,53 @@ fn shells_get_their_completions_and_readers_their_pages() {
     let read = Command::new("bash").args(["-n", "longhaul.bash"]).current_dir(folder.path()).status();
     assert!(read.unwrap().success(), "bash reads them");
 }
+
+/// A limit for a resolver, a role or a host's cap has a key of its own, and each source may name others.
+#[test]
+fn resolvers_and_roles_have_keys_of_their_own() {
+    let folder = TempDir::new().unwrap();
+    write(
+        folder.path(),
+        "longhaul.toml",
+        "[orchestrator.max_per_resolver]\nunpaywall = 2\narxiv = 1\n[rate.\"example.org\"]\nartifact = \"1/3s\"\ncap = 2\n",
+    );
+    let output =
+        longhaul(folder.path(), &["config", "show"], &[("LONGHAUL_MAX_PER_RESOLVER", "arxiv:3,core=4")]);
+    let shown = text(&output.stdout);
+    let row = |key: &str| {
+        let line = shown.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{shown}"));
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("orchestrator.max_per_resolver.unpaywall"), "2 longhaul.toml:2");
+    assert_eq!(row("orchestrator.max_per_resolver.arxiv"), "3 LONGHAUL_MAX_PER_RESOLVER");
+    assert_eq!(row("orchestrator.max_per_resolver.core"), "4 LONGHAUL_MAX_PER_RESOLVER");
+    assert_eq!(row("rate.\"example.org\".artifact"), "1/3s longhaul.toml:5");
+    assert_eq!(row("rate.\"example.org\".cap"), "2 longhaul.toml:6");
+    write(
+        folder.path(),
+        "longhaul.toml",
+        "[orchestrator]\nmax_per_resolver = 2\n[rate.\"a.example\"]\ncap = 0\n",
+    );
+    let check = run(folder.path(), &["config", "check"]);
+    assert!(check.contains("a table with a whole number for each resolver"), "{check}");
+    assert!(check.contains("is not a number of requests"), "{check}");
+}
+
+/// A queue that counts by host is no queue that counts by domain: a process that differs is refused, and told what to do.
+#[test]
+fn a_queue_keeps_to_how_it_counts_hosts() {
+    fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
+        [&["--registrable-domain"][..], args].concat()
+    }
+    let folder = TempDir::new().unwrap();
+    let import = ["queue", "enqueue", "https://cdn.example.co.uk/1.pdf"];
+    assert_eq!(longhaul(folder.path(), &with(&import), &[]).status.code(), Some(0));
+    let lanes = longhaul(folder.path(), &with(&["queue", "lanes", "--format", "jsonl"]), &[]);
+    let lane: Value = serde_json::from_slice(&lanes.stdout).unwrap();
+    assert_eq!(lane["lane"], "example.co.uk");
+    let refused = longhaul(folder.path(), &["queue", "stats"], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("give --registrable-domain"), "{}", text(&refused.stderr));
+    write(folder.path(), "longhaul.toml", "[queue]\nregistrable_domain = true\n");
+    assert_eq!(longhaul(folder.path(), &["queue", "stats"], &[]).status.code(), Some(0));
+}

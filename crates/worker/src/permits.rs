@@ -64,7 +64,7 @@ impl Lines {
             return Ok(Place { lines: self, key: key.clone() });
         }
         line.planned = line.planned.max(now) + line.held.unwrap_or(FIRST_GUESS) / cap / 2;
-        Err((line.planned - now).clamp(SHORTEST, LONGEST))
+        Err(line.planned.saturating_sub(now).clamp(SHORTEST, LONGEST))
     }
 
     fn was_held(&self, key: &Key, length: Duration) {
@@ -154,16 +154,12 @@ impl Permits {
 
     /// Whether one request may start now, as far as this process is concerned. If not, nothing is held any more.
     pub(crate) async fn try_start(&self) -> bool {
-        match self.limits.acquire(&self.needed(), Some(Duration::ZERO)).await {
-            Ok(permit) => {
-                self.keep(permit);
-                true
-            }
-            Err(_) => {
-                self.release();
-                false
-            }
-        }
+        let Ok(permit) = self.limits.acquire(&self.needed(), Some(Duration::ZERO)).await else {
+            self.release();
+            return false;
+        };
+        self.keep(permit);
+        true
     }
 
     /// A place among those who wait for the resolver, which many may want; after how long to come back otherwise.
@@ -253,7 +249,7 @@ mod tests {
         let after = |now| lines.enter(&key, 1, now).err().unwrap_or_default();
         let first = after(ms(0));
         assert!(first > ms(1_900) && first <= ms(2_000), "{first:?}");
-        let last = (0..1_000).map(|_| after(ms(0))).last();
+        let last = (0..1_000).map(|_| after(ms(0))).max();
         assert_eq!(last, Some(LONGEST));
         assert!(after(ms(3_600_000)) <= ms(2_000), "what was planned long ago is over");
     }

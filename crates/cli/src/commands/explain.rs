@@ -100,22 +100,7 @@ impl Told {
                 "it can start now; it waits for its host's turn and a free worker".to_owned(),
                 Some(Duration::ZERO),
             ),
-            Explanation::Delayed { wait_ms } => {
-                let why = match &job.reason {
-                    Some(reason) if job.attempts > 0 => {
-                        format!("its last try failed ({reason}), and the next one waits")
-                    }
-                    // It was leased before, and nothing was wrong with it.
-                    _ if job.fence > 0 => {
-                        let resolver = job.resolver_hint.as_ref().map_or_else(String::new, |resolver| {
-                            format!(" or, in a run with --max-per-resolver, at its resolver {resolver}")
-                        });
-                        format!("it went back into the queue until it is its turn at {lane}{resolver}")
-                    }
-                    _ => "its own time has not come".to_owned(),
-                };
-                told("delayed", why, Some(millis(wait_ms)))
-            }
+            Explanation::Delayed { wait_ms } => told("delayed", delayed(job), Some(millis(wait_ms))),
             Explanation::CoolDown { wait_ms, reason } => {
                 told("cool_down", format!("{lane} is left alone: {reason}"), Some(millis(wait_ms)))
             }
@@ -283,6 +268,23 @@ fn rows(job: &JobRecord, told: &Told, now: Timestamp) -> Vec<(&'static str, Stri
     }
     rows.extend(told.to_do.clone().map(|to_do| ("to do", to_do)));
     rows
+}
+
+/// Why a job is not to start before a time of its own.
+fn delayed(job: &JobRecord) -> String {
+    match &job.reason {
+        Some(reason) if job.attempts > 0 => {
+            format!("its last try failed ({reason}), and the next one waits")
+        }
+        // It was leased before, and nothing was wrong with it.
+        _ if job.fence > 0 => {
+            let resolver = job.resolver_hint.as_ref().map_or_else(String::new, |resolver| {
+                format!(" or, in a run with --max-per-resolver, at its resolver {resolver}")
+            });
+            format!("it went back into the queue until it is its turn at {}{resolver}", job.place.lane)
+        }
+        _ => "its own time has not come".to_owned(),
+    }
 }
 
 #[cfg(test)]

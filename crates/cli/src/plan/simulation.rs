@@ -75,11 +75,11 @@ pub(crate) async fn simulate(model: &Model, hosts: &[(Lane, u64)]) -> Result<Dur
     let worker = WorkerId::from_text("plan");
     let run =
         Run { model, hosts, index, next: 0, clock, queue, worker, requests: 0, under_way: BinaryHeap::new() };
-    run.to_its_end().await
+    run.until_nothing_is_left().await
 }
 
 impl Run<'_> {
-    async fn to_its_end(mut self) -> Result<Duration> {
+    async fn until_nothing_is_left(mut self) -> Result<Duration> {
         let began = self.clock.monotonic();
         let info = WorkerInfo {
             id: self.worker.clone(),

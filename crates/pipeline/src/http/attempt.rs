@@ -172,7 +172,7 @@ impl Attempt<'_> {
         let reason = step.as_ref().err().map_or(Reason::Ok, Stop::reason);
         let (status, sha256) = match &step {
             Ok(step) => (step.status(), step.sha256()),
-            Err(stop) => (stop.status(), None),
+            Err(ended) => (ended.status(), None),
         };
         let request = Request { url: &hop.url, role: plan.role, asked, started };
         self.tell(target, &request, note, (status, reason), sha256);

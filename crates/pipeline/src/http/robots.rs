@@ -221,7 +221,9 @@ impl Memory {
         while !self.sites.is_empty() && (self.sites.len() >= MOST_SITES || self.bytes + weight > MOST_BYTES) {
             let soonest =
                 self.sites.iter().min_by_key(|(_, site)| site.until).map(|(origin, _)| origin.clone());
-            soonest.iter().for_each(|origin| self.forget(origin));
+            for origin in &soonest {
+                self.forget(origin);
+            }
         }
         self.bytes += weight;
         self.sites.insert(origin.to_owned(), Remembered { known, until: now + length, weight });

@@ -70,7 +70,7 @@ impl<'a> Attempt<'a> {
             }
             match robots.turn(&site) {
                 Turn::Theirs(ended) => {
-                    self.wait_for(ended).await.map_err(|late| self.cut_short(late, target))?
+                    self.wait_for(ended).await.map_err(|late| self.cut_short(late, target))?;
                 }
                 Turn::Ours(_fetching) => {
                     let known = self.fetch_robots(robots, &site, target).await?;
@@ -248,7 +248,7 @@ impl<'a> Attempt<'a> {
                 let fault = self.inside.client.fault(&error).await;
                 return self.robots_fault(fault, at.hops == 0, target, lane);
             }
-            Err(late) => return self.robots_late(late, target, lane),
+            Err(cut) => return self.robots_late(cut, target, lane),
         };
         self.progress.moves = 0;
         let (status, headers) = (response.status(), response.headers());
@@ -277,7 +277,7 @@ impl<'a> Attempt<'a> {
                     let fault = self.inside.client.fault(&error).await;
                     self.robots_fault(fault, at.hops == 0, target, lane)
                 }
-                Err(late) => self.robots_late(late, target, lane),
+                Err(cut) => self.robots_late(cut, target, lane),
             };
         }
         let location =
@@ -316,8 +316,8 @@ impl<'a> Attempt<'a> {
         Ok(Ok(file))
     }
 
-    fn robots_late(&mut self, late: Late, target: Target<'_>, lane: &Lane) -> Result<Answer, Stop> {
-        if late == Late::Cancelled {
+    fn robots_late(&mut self, cut: Late, target: Target<'_>, lane: &Lane) -> Result<Answer, Stop> {
+        if cut == Late::Cancelled {
             return Err(self.lost(target.plan));
         }
         self.blame(lane, target, Reason::Timeout);
