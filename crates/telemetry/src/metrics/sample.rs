@@ -170,7 +170,6 @@ mod tests {
             paused_until: None,
             pause_reason: None,
             open_at: None,
-            pace: None,
         };
         let check = |row: &LaneRow| LANE_STATES[state(row, &LaneRules::default())];
         assert_eq!(check(&row), "open");
