@@ -30,8 +30,8 @@ fn shorten(command: Command, hidden: &[Arg]) -> Command {
         let arg = arg.hide_env(true).long_help(Resettable::Reset);
         match arg.get_id().as_str() {
             "format" => arg.help("Print as table, json or jsonl").hide_possible_values(true),
-            // For the few who send metrics of very many hosts; manual and reference tell it.
-            "metrics_label_values" => arg.hide(true),
+            // For the few who send metrics of very many hosts, or keep attempts for months; manual and reference tell it.
+            "metrics_label_values" | "attempts_max_size" | "attempts_keep" => arg.hide(true),
             _ => arg,
         }
     });
