@@ -22,9 +22,6 @@ const FAR: Duration = Duration::from_mins(2);
 /// What stands in every URL and must stand nowhere else.
 const SECRET: &str = "hunter2";
 
-/// Nothing waits for permits of resolvers yet.
-const NOT_YET: &str = "contentdownload_resolver_concurrency_wait_ms";
-
 async fn end_of(program: Program) -> Finished {
     tokio::time::timeout(FAR, program.finish()).await.expect("it hangs")
 }
@@ -60,9 +57,20 @@ async fn stage() -> (Stage, Vec<Json>) {
 /// The flags of a run in which each wait comes up.
 fn flags(stage: &Stage) -> Vec<String> {
     let paced = format!("{}=8/s", stage.origin.address("paced"));
-    ["--max-per-host", "2", "--retry-backoff", "0.1s", "--jitter", "0s", "--rate", &paced]
-        .map(str::to_owned)
-        .into()
+    [
+        "--max-per-host",
+        "1",
+        "--max-per-resolver",
+        "direct=4",
+        "--retry-backoff",
+        "0.1s",
+        "--jitter",
+        "0s",
+        "--rate",
+        &paced,
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 fn variables(receiver: &Receiver, otlp: Otlp) -> Vec<(String, String)> {
@@ -146,8 +154,7 @@ fn sum(metrics: &[Metric], name: &str, labels: &[(&str, &str)]) -> u64 {
 async fn check_metrics(stage: &Stage, taken: &Taken) {
     let last = taken.metrics.last().expect("metrics were sent");
     let arrived: BTreeSet<&str> = last.iter().map(|metric| metric.name.as_str()).collect();
-    let named: BTreeSet<&str> =
-        METRICS.iter().map(|metric| metric.name).filter(|name| *name != NOT_YET).collect();
+    let named: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(arrived, named);
 
     let sum = |name: &str, labels: &[(&str, &str)]| sum(last, &format!("contentdownload_{name}"), labels);
@@ -177,7 +184,9 @@ async fn check_metrics(stage: &Stage, taken: &Taken) {
     assert_eq!(sum("retries_total", &[]), 4);
     let bytes: u64 = stage.manifest().iter().filter_map(|line| line["bytes"].as_u64()).sum();
     assert_eq!(sum("bytes_total", &[("resolver", "direct")]), bytes);
-    assert!(sum("rate_sleep_ms_count", &[]) > 0 && sum("host_concurrency_wait_ms_count", &[]) > 0);
+    for waits in ["rate_sleep_ms", "host_concurrency_wait_ms", "resolver_concurrency_wait_ms"] {
+        assert!(sum(&format!("{waits}_count"), &[]) > 0, "{waits}");
+    }
     assert_eq!(sum("lanes", &[("state", "paused")]), 0);
 }
 

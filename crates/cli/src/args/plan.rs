@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{FormatArg, LimitArgs, duration};
+use super::{FormatArg, LimitArgs, duration, number};
 
 /// `queue plan`.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(crate) struct PlanArgs {
     pub(crate) request_time: Duration,
     /// As given to `queue run`: jobs that run at once
     #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8",
-        value_parser = clap::value_parser!(u16).range(1..=256))]
+        value_parser = number::whole::<u16>(1..=256))]
     pub(crate) workers: u16,
     /// As given to `queue run`: robots.txt is not asked for
     #[arg(long, env = "LONGHAUL_NO_ROBOTS", value_parser = BoolishValueParser::new())]

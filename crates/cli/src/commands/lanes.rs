@@ -49,8 +49,11 @@ pub(crate) async fn lanes(
             }
         }
         Format::Table if rows.is_empty() => {
-            console
-                .note(&format!("no host in {} has anything waiting, in flight or to remember", store.name()));
+            let what = "has anything waiting, in flight or to remember";
+            console.note(&match &args.after {
+                Some(_) => format!("no host after that one, by name, {what} in {}", store.name()),
+                None => format!("no host in {} {what}", store.name()),
+            });
         }
         Format::Table => {
             print_data(&table(&rows, &rules, now).text(data_width()))?;

@@ -29,7 +29,7 @@ use crate::limits;
 use crate::output::{Console, count, duration, number_of, pause, print_data, print_text};
 use crate::progress::RunObserver;
 use crate::signals::Signals;
-use crate::store::Store;
+use crate::store::{Opening, Store};
 use crate::summary::{End, Summary};
 
 /// Runs the queue.
@@ -51,8 +51,7 @@ pub(crate) async fn run(
     let mut exit = Exit::Success;
     if !sources.is_empty() {
         let importer = Importer {
-            queue: Arc::clone(&store.queue),
-            admin: Arc::clone(&store.admin),
+            store: &Opening::opened(store.clone()),
             making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
             clock: Arc::clone(&clock),
             console,
