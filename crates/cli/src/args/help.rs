@@ -26,12 +26,11 @@ Each has a --help; `longhaul --help` has what all of them take, like --queue.";
 const TEMPLATE_OF_LIST: &str = "{usage-heading} {usage}\n\n{subcommands}{after-help}";
 
 /// The flags of a run that its help shows.
-const COMMON_OF_RUN: [&str; 14] = [
+const COMMON_OF_RUN: [&str; 13] = [
     "drain",
     "import",
     "format",
     "output_dir",
-    "report",
     "workers",
     "max_per_host",
     "rate",
