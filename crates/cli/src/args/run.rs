@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
         value_parser = number::whole::<u16>(0..=1000))]
     pub(crate) metrics_label_values: u16,
 
-    /// For files and manifest.jsonl
+    /// Files and manifest.jsonl
     ///
     /// The folder for files and for their list, manifest.jsonl
     #[arg(
