@@ -73,8 +73,9 @@ struct Page<'a> {
 }
 
 /// The documented JSON of a host. `cap` is what it gives now, `null` for any number; `reopening` says that this is less
-/// than configured because it was closed. `pace` is the slowest that holds for artifacts and `controller` whose it is, `null`
-/// where there is none; `done_in_seconds` is how long what is queued takes by it at least. `paused_until` is `null` for a pause without an end too: `paused` says which.
+/// than configured because it was closed. `pace` is the slowest that holds for artifacts and `controller` whose it is,
+/// `null` where there is none; `done_in_seconds`, whole ones, is how long what is queued takes by it at least.
+/// `paused_until` is `null` for a pause without an end too: `paused` says which.
 #[derive(Debug, Serialize)]
 struct Shape<'a> {
     lane: &'a str,
@@ -85,7 +86,7 @@ struct Shape<'a> {
     reopening: bool,
     pace: Option<String>,
     controller: Option<&'static str>,
-    done_in_seconds: Option<f64>,
+    done_in_seconds: Option<u64>,
     cooling_until: Option<String>,
     cause: Option<&'a str>,
     paused: bool,
@@ -105,7 +106,7 @@ impl<'a> Shape<'a> {
             cap: cap(row, rules),
             reopening: row.reopening.is_some(),
             controller: pace.as_ref().map(|pace| pace.controller.as_str()),
-            done_in_seconds: done_in(row, pace.as_ref(), now).map(|left| left.as_secs_f64()),
+            done_in_seconds: done_in(row, pace.as_ref(), now).map(|left| left.as_secs() + 1),
             pace: pace.map(|pace| pace.text),
             cooling_until: row.closed_until.and_then(rfc3339),
             cause: row.cause.as_deref(),
