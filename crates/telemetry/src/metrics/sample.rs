@@ -146,7 +146,7 @@ mod tests {
 
         let lane = |host| Lane::new(host).unwrap();
         queue.pause(Some(&lane("a.example")), None, "test").await.unwrap();
-        queue.close(&lane("b.example"), Duration::from_secs(60), "429").await.unwrap();
+        queue.close(&lane("b.example"), Duration::from_mins(1), "429").await.unwrap();
         queue.cancel(&[ArtifactId::new("j:2").unwrap()]).await.unwrap();
         sampler.look().await.unwrap();
         assert_eq!(levels(&metrics, &QUEUE_DEPTH), [("queued".to_owned(), 2), ("skipped".to_owned(), 1)]);
@@ -170,6 +170,7 @@ mod tests {
             paused_until: None,
             pause_reason: None,
             open_at: None,
+            pace: None,
         };
         let check = |row: &LaneRow| LANE_STATES[state(row, &LaneRules::default())];
         assert_eq!(check(&row), "open");
