@@ -146,8 +146,7 @@ async fn answer(request: Request<Incoming>, otlp: Otlp, manners: Manners, taken:
     // gRPC puts a flag and the length before the message.
     let message = if otlp == Otlp::Grpc { body.slice(5..) } else { body };
     let is_known = match path.as_str() {
-        "/v1/metrics" => otlp == Otlp::Http,
-        "/v1/traces" => otlp == Otlp::Http,
+        "/v1/metrics" | "/v1/traces" => otlp == Otlp::Http,
         other => otlp == Otlp::Grpc && other.ends_with("Service/Export"),
     };
     assert!(is_known, "nothing is sent to {path}");

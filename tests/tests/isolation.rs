@@ -34,7 +34,7 @@ async fn makespan(bad: Behaviour, bad_jobs: usize, workers: usize) -> Duration {
         assert!(stage.origin.counts(BAD).completed_bodies < bad_jobs as u64, "it was no hindrance");
     }
     let arrivals: Vec<_> = GOOD.iter().flat_map(|host| stage.origin.arrivals(host)).collect();
-    *arrivals.iter().max().unwrap() - *arrivals.iter().min().unwrap()
+    arrivals.iter().max().unwrap().saturating_sub(*arrivals.iter().min().unwrap())
 }
 
 /// INV-FAIR, INV-NO-HOLD-AND-WAIT: a host that is closed, slow or silent, with ten thousand jobs at the head, costs the

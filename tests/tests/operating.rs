@@ -224,6 +224,14 @@ async fn a_check_finds_and_mends_files_parts_and_leases() {
 
     let mended = stage.run(&["queue", "check", "--repair"]).await.expect_code(0);
     assert!(mended.stdout.contains("host-0 is missing; mended: job 1 is queued again"), "{}", mended.stdout);
+    for (number, text) in [(1, "host-1"), (2, "host-2")] {
+        let name = file(number).file_name().unwrap().to_str().unwrap().to_owned() + ".damaged";
+        assert!(
+            mended.stdout.contains(&format!("what lay there is kept as {name}")),
+            "{text}: {}",
+            mended.stdout
+        );
+    }
     assert!(mended.stdout.contains("77-1.part (4 B) was left over; mended: removed"), "{}", mended.stdout);
     assert!(parts.join("5.part").exists() && !parts.join("4.part").exists());
     drop(held);
@@ -232,6 +240,13 @@ async fn a_check_finds_and_mends_files_parts_and_leases() {
     let clean = stage.run(&["queue", "check"]).await.expect_code(0);
     assert!(clean.stdout.ends_with("5 files compared\n"), "{}", clean.stdout);
     assert_eq!(stage.origin.counts("host").requests, 8, "three were fetched again");
+    let again = stage.jobs().await;
+    assert!(jobs.iter().all(|(id, job)| again[id].path == job.path), "each under the name that it had");
+    assert_eq!(
+        std::fs::read(file(1).with_extension("pdf.damaged")).unwrap(),
+        b"short",
+        "nothing is thrown away"
+    );
 
     // A run that is killed leaves its lease behind.
     stage.origin.set_behaviour("host", Behaviour::answering(Answer::after_ms(600_000)));
@@ -249,6 +264,24 @@ async fn a_check_finds_and_mends_files_parts_and_leases() {
     let job = said(&stage, &["queue", "show", "host-3"]).await;
     assert_eq!((&job["state"], &job["losses"]), (&"queued".into(), &1.into()));
     assert_eq!(said(&stage, &["queue", "workers"]).await, Value::Array(Vec::new()));
+}
+
+/// The only host is full with another run's request: what a run that finds it so waits for is that, and no time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_another_run_fills_is_told_as_full() {
+    let stage = Stage::new([taking("host", 600_000)]).await;
+    stage.import(&records(&stage, "host", 3)).await;
+    let first = stage.start_run(&["--max-per-host", "1"]);
+    stage.origin.wait_for("host", |counts| counts.in_flight == 1).await;
+    let mut second = stage.start_run(&["--max-per-host", "1"]);
+    second.wait_until_it_says("have all the requests in flight that they may, from other runs").await;
+    let limits = ["--max-per-host", "1", "--rate", "*=off"];
+    let explained = said(&stage, &[&["queue", "explain", "host-2"], &limits[..]].concat()).await;
+    assert_eq!((&explained["cause"], &explained["could_start_seconds"]), (&"cap_full".into(), &Value::Null));
+    second.signal("INT");
+    let second = second.finish().await.expect_code(130);
+    assert!(!second.stderr.contains("nothing can start for"), "{}", second.stderr);
+    first.kill().await;
 }
 
 async fn said_failing(stage: &Stage, arguments: &[&str]) -> Value {

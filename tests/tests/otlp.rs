@@ -1,5 +1,6 @@
 //! What a collector gets of a run: every metric and span, equal to what the queue and the hosts counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,9 +21,6 @@ const FAR: Duration = Duration::from_mins(2);
 
 /// What stands in every URL and must stand nowhere else.
 const SECRET: &str = "hunter2";
-
-/// Nothing waits for permits of resolvers yet.
-const NOT_YET: &str = "contentdownload_resolver_concurrency_wait_ms";
 
 async fn end_of(program: Program) -> Finished {
     tokio::time::timeout(FAR, program.finish()).await.expect("it hangs")
@@ -59,9 +57,20 @@ async fn stage() -> (Stage, Vec<Json>) {
 /// The flags of a run in which each wait comes up.
 fn flags(stage: &Stage) -> Vec<String> {
     let paced = format!("{}=8/s", stage.origin.address("paced"));
-    ["--max-per-host", "2", "--retry-backoff", "0.1s", "--jitter", "0s", "--rate", &paced]
-        .map(str::to_owned)
-        .into()
+    [
+        "--max-per-host",
+        "1",
+        "--max-per-resolver",
+        "direct=4",
+        "--retry-backoff",
+        "0.1s",
+        "--jitter",
+        "0s",
+        "--rate",
+        &paced,
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 fn variables(receiver: &Receiver, otlp: Otlp) -> Vec<(String, String)> {
@@ -145,8 +154,7 @@ fn sum(metrics: &[Metric], name: &str, labels: &[(&str, &str)]) -> u64 {
 async fn check_metrics(stage: &Stage, taken: &Taken) {
     let last = taken.metrics.last().expect("metrics were sent");
     let arrived: BTreeSet<&str> = last.iter().map(|metric| metric.name.as_str()).collect();
-    let named: BTreeSet<&str> =
-        METRICS.iter().map(|metric| metric.name).filter(|name| *name != NOT_YET).collect();
+    let named: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(arrived, named);
 
     let sum = |name: &str, labels: &[(&str, &str)]| sum(last, &format!("contentdownload_{name}"), labels);
@@ -176,7 +184,9 @@ async fn check_metrics(stage: &Stage, taken: &Taken) {
     assert_eq!(sum("retries_total", &[]), 4);
     let bytes: u64 = stage.manifest().iter().filter_map(|line| line["bytes"].as_u64()).sum();
     assert_eq!(sum("bytes_total", &[("resolver", "direct")]), bytes);
-    assert!(sum("rate_sleep_ms_count", &[]) > 0 && sum("host_concurrency_wait_ms_count", &[]) > 0);
+    for waits in ["rate_sleep_ms", "host_concurrency_wait_ms", "resolver_concurrency_wait_ms"] {
+        assert!(sum(&format!("{waits}_count"), &[]) > 0, "{waits}");
+    }
     assert_eq!(sum("lanes", &[("state", "paused")]), 0);
 }
 
@@ -187,10 +197,10 @@ fn check_spans(stage: &Stage, taken: &Taken) {
     let expected =
         ["finalize", "http.request", "job", "orchestrator.dispatch", "prepare", "resolve", "stream"];
     assert_eq!(names, BTreeSet::from(expected));
-    let named = |name: &'static str| spans.iter().filter(move |span| span.name == name);
-    assert_eq!(named("http.request").count() as u64, stage.origin.report().requests());
+    let called = |name: &'static str| spans.iter().filter(move |span| span.name == name);
+    assert_eq!(called("http.request").count() as u64, stage.origin.report().requests());
 
-    let leased: u64 = named("orchestrator.dispatch")
+    let leased: u64 = called("orchestrator.dispatch")
         .filter_map(|span| {
             attributes(&span.attributes).get("leased").map(|count| count.parse::<u64>().unwrap())
         })
@@ -198,7 +208,7 @@ fn check_spans(stage: &Stage, taken: &Taken) {
     // What was leased and could not be started in time was given back, which is an outcome too.
     let recorded = sum(taken.metrics.last().unwrap(), "contentdownload_outcomes_total", &[]);
     assert_eq!(leased, recorded, "every lease had its outcome");
-    assert!(named("job").count() as u64 <= leased);
+    assert!(called("job").count() as u64 <= leased);
 
     let mut traces: BTreeMap<&[u8], Vec<&Span>> = BTreeMap::new();
     for span in spans {
@@ -221,7 +231,7 @@ fn check_spans(stage: &Stage, taken: &Taken) {
             assert_eq!((root.name.as_str(), of_trace.len()), ("orchestrator.dispatch", 1));
         }
     }
-    for span in named("http.request") {
+    for span in called("http.request") {
         let has = attributes(&span.attributes);
         for name in [
             "resolver",

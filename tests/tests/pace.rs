@@ -28,7 +28,7 @@ fn rate(stage: &Stage, rate: &str) -> String {
 /// From the first arrival to the last.
 fn took(stage: &Stage) -> Duration {
     let arrivals = stage.origin.arrivals(PACED);
-    arrivals.last().zip(arrivals.first()).map_or(Duration::ZERO, |(last, first)| *last - *first)
+    arrivals.last().zip(arrivals.first()).map_or(Duration::ZERO, |(last, first)| last.saturating_sub(*first))
 }
 
 fn peak_in_window(stage: &Stage) -> u64 {

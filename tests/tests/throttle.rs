@@ -23,7 +23,10 @@ async fn drain(stage: &Stage) -> Run {
     let before = (stage.origin.arrivals(STRICT).len(), refused(stage));
     let _ = stage.start_run(&["--drain", "--max-per-host", "4"]).finish().await.expect_code(0);
     let arrivals = &stage.origin.arrivals(STRICT)[before.0..];
-    let took = arrivals.last().zip(arrivals.first()).map_or(Duration::ZERO, |(last, first)| *last - *first);
+    let took = arrivals
+        .last()
+        .zip(arrivals.first())
+        .map_or(Duration::ZERO, |(last, first)| last.saturating_sub(*first));
     Run { requests: arrivals.len(), refused: refused(stage) - before.1, took }
 }
 

@@ -42,7 +42,7 @@ impl Part {
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 15] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -56,8 +56,14 @@ const PARTS: [Part; 12] = [
     Part::of_tests("makespan", "a run takes hardly longer than the limits alone would make it"),
     Part::of_tests(
         "throttle",
-        "a host that throttles is left alone, costs no attempt and delays no other host",
+        "a host that throttles is left alone, costs no attempt, and what it bears is learned and kept",
     ),
+    Part::of_tests(
+        "pace",
+        "caps and paces hold over four processes, a kill and a restart, and of two paces the stricter",
+    ),
+    Part::of_tests("isolation", "a host that is closed, slow or silent delays no other"),
+    Part::of_tests("hosts", "a million hosts seen once each, in less than 64 MiB"),
     Part::of_tests("stop", "a stop lets go of everything, and the next start goes on from there"),
     Part::of_tests("losses", "a job that kills its process takes nobody along and ends in error"),
     Part::of_tests(

@@ -10,6 +10,7 @@ mod help;
 mod import;
 mod jobs;
 mod lane;
+mod number;
 mod operate;
 mod plan;
 mod rate;
@@ -23,11 +24,11 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhaul_limiter::{Keying, LaneRules};
 
-pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ManArgs};
+pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs};
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use header::{HostHeader, parse as parse_header};
-pub(crate) use help::command;
-pub(crate) use import::{EnqueueArgs, ImportArgs};
+pub(crate) use help::{all_of_run, command};
+pub(crate) use import::{EnqueueArgs, ImportArgs, ManifestArgs};
 pub(crate) use jobs::{
     CancelArgs, ExplainArgs, FilterArgs, IdsArgs, ListArgs, RequeueArgs, RetryFailedArgs, ShowArgs,
 };
@@ -40,8 +41,9 @@ pub(crate) use resolver::{ResolverCap, parse as parse_resolver_cap};
 pub(crate) use run::{Layout, RunArgs};
 pub(crate) use size::parse as parse_size;
 
-/// Fetches a list of artifacts (papers, data sets, pages), in parallel, without hammering anybody and without losing
-/// anything.
+/// Fetches a list of artifacts in parallel; hammers nobody and loses nothing
+///
+/// What is to be fetched (papers, data sets, pages) is kept in a queue, a file, over hours or weeks and over crashes.
 #[derive(Debug, Parser)]
 #[command(name = "longhaul", version, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -70,26 +72,40 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The file with settings [default: longhaul.toml here, else in the folder longhaul of ~/.config]
+    /// File with settings [default: longhaul.toml]
+    ///
+    /// The file with settings [default: longhaul.toml in the working directory, else in the folder longhaul of ~/.config]
     #[arg(long, short, global = true, value_name = "FILE", env = "LONGHAUL_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// The file that the queue is kept in
+    /// The queue's file
+    ///
+    /// The file that the queue is kept in; made with its folder by what fills it, for its owner alone
     #[arg(long, global = true, value_name = "PATH", env = "LONGHAUL_QUEUE", default_value = "state/workqueue.sqlite",
         value_parser = queue_path)]
     pub(crate) queue: PathBuf,
+    /// full, or normal (risks a power cut)
+    ///
     /// What a change must have survived when it counts: `full` a power cut, `normal` a crash of the program
-    #[arg(long, global = true, env = "LONGHAUL_DURABILITY", default_value = "full")]
+    #[arg(long, global = true, value_name = "MODE", env = "LONGHAUL_DURABILITY", default_value = "full")]
     pub(crate) durability: Durability,
+    /// Count the hosts of a domain as one
+    ///
     /// Count all hosts of a registrable domain as one, like cdn.example.org and www.example.org; a queue keeps to what it
     /// was made with
     #[arg(long, global = true, env = "LONGHAUL_REGISTRABLE_DOMAIN", value_parser = BoolishValueParser::new())]
     pub(crate) registrable_domain: bool,
+    /// What is logged: off to trace
+    ///
     /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter like `longhaul_worker=debug`
     #[arg(long, global = true, value_name = "LEVEL", env = "LONGHAUL_LOG", default_value = "warn")]
     pub(crate) log: String,
+    /// How it is logged: human or json
+    ///
     /// How it is logged
-    #[arg(long, global = true, env = "LONGHAUL_LOG_FORMAT", default_value = "human")]
+    #[arg(long, global = true, value_name = "FORMAT", env = "LONGHAUL_LOG_FORMAT", default_value = "human")]
     pub(crate) log_format: LogFormat,
+    /// Results, warnings and errors alone
+    ///
     /// No progress and no hints; results, warnings and errors alone
     #[arg(long, global = true, env = "LONGHAUL_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
@@ -144,7 +160,9 @@ pub(crate) enum Command {
     /// Work with a queue: fill it, run it, look at it
     #[command(subcommand, arg_required_else_help = true)]
     Queue(QueueCommand),
-    /// Look at the settings: what they are, where each comes from, what is wrong with them
+    /// Look at the settings and where each comes from
+    ///
+    /// `show` says what they are, `check` what is wrong with them.
     #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "Example:\n  longhaul config show")]
     Config(ConfigCommand),
@@ -152,7 +170,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  longhaul completions bash >> ~/.bash_completion")]
     Completions(CompletionsArgs),
     /// Print the manual's page of the program or of a command
-    #[command(after_help = "Example:\n  longhaul man queue run | man -l -")]
+    #[command(
+        after_help = "Example:\n  longhaul man queue run | man -l -\n  longhaul man --dir /usr/local/share/man/man1"
+    )]
     Man(ManArgs),
     /// Print the reference of all commands, flags, variables and keys as Markdown
     #[command(hide = true)]
@@ -203,6 +223,11 @@ pub(crate) enum QueueCommand {
     Prune(PruneArgs),
     /// Check the queue and its finished files, and mend them
     Check(CheckArgs),
+    /// Merge manifests: one line for each artifact
+    ///
+    /// Of the lines of an artifact the last in its file wins, and of several files' the one with the latest timestamp; where one
+    /// has none, the file that is named later. Bad lines are named and left out.
+    Manifest(ManifestArgs),
 }
 
 fn queue_path(text: &str) -> Result<PathBuf, String> {
@@ -231,7 +256,7 @@ mod tests {
         fn check(command: &clap::Command) {
             for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
                 let id = arg.get_id().as_str();
-                if matches!(id, "help" | "version") {
+                if matches!(id, "help" | "help_all" | "version") {
                     continue;
                 }
                 let wanted = format!("LONGHAUL_{}", id.to_uppercase());

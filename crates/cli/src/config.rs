@@ -14,11 +14,12 @@ mod tables;
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 pub(crate) use self::fault::{ConfigError, Fault, SettingError};
 use self::file::{ConfigFile, Entry};
 pub(crate) use self::keys::{Kind, Setting, catalogue, only_in_file};
+pub(crate) use self::nearest::is_near;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,22 +140,39 @@ impl Configuration {
         self.entries.len() + only
     }
 
-    /// What is wrong with the file.
-    pub(crate) fn faults(&self) -> &[Fault] {
-        &self.faults
+    /// What is wrong with the file and the environment.
+    pub(crate) fn all_faults(&self) -> Vec<Fault> {
+        self.faults.iter().cloned().chain(self.faults_of_environment()).collect()
     }
 
     /// What is wrong with the environment, variable by variable.
     pub(crate) fn faults_of_environment(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        for setting in &self.settings {
-            let Some((variable, text)) = environment(setting) else { continue };
-            if let Err(message) = judge::flag(&setting.arg, &[text]) {
-                let place = Origin::Environment(variable);
-                faults.push(Fault { place, key: Some(setting.key()), message });
-            }
+        faults_of_environment(&self.settings)
+    }
+
+    /// What is wrong with the environment, if the value of a flag (`--workers`) that this command line does not give came
+    /// from there: all of it at once, or the one variable if it belongs to no setting.
+    pub(crate) fn faults_of_variable(command: &Command, long: &str, given: &[OsString]) -> Vec<Fault> {
+        let mut found = Vec::new();
+        with_flag(command, long.trim_start_matches('-'), &mut found);
+        let is_given = |arg: &Arg| {
+            let short = arg.get_short().map(|short| format!("-{short}"));
+            given.iter().map(|one| one.to_string_lossy()).any(|one| {
+                one == long
+                    || one.strip_prefix(long).is_some_and(|rest| rest.starts_with('='))
+                    || short.as_deref().is_some_and(|short| one.starts_with(short))
+            })
+        };
+        let Some(arg) = found.into_iter().find(|arg| !is_given(arg)) else { return Vec::new() };
+        let Some((name, text)) = variable(&arg) else { return Vec::new() };
+        let Err(message) = judge::flag(&arg, &[text]) else { return Vec::new() };
+        let settings = catalogue(command);
+        let all = faults_of_environment(&settings);
+        let place = Origin::Environment(name);
+        if all.iter().any(|fault| fault.place == place) {
+            return all;
         }
-        faults
+        vec![Fault { place, key: None, message }]
     }
 
     /// Variables of the environment that look like settings and are none, each with the nearest one.
@@ -208,12 +226,12 @@ impl Configuration {
         self.settings.iter().find(|setting| setting.arg.get_id() == id).map(Setting::key)
     }
 
-    /// Every key with its value, for commands that take no flags but the global ones.
-    pub(crate) fn effective(&self, matches: &ArgMatches) -> Vec<Effective> {
+    /// Every key with its value. Of several command lines a later one wins over an earlier one.
+    pub(crate) fn effective(&self, lines: &[&ArgMatches]) -> Vec<Effective> {
         let mut all = Vec::new();
         for (index, setting) in self.settings.iter().enumerate() {
             if setting.kind.is_table() {
-                all.extend(self.effective_table(index));
+                all.extend(self.effective_table(index, lines));
                 continue;
             }
             let mut values: Vec<String> = defaults(setting);
@@ -225,10 +243,8 @@ impl Configuration {
                 values = split(setting, &text);
                 origin = Origin::Environment(variable);
             }
-            let id = setting.arg.get_id().as_str();
-            if is_given(matches, id) {
-                let given = deepest(matches).get_raw(id).into_iter().flatten();
-                values = given.map(|value| value.to_string_lossy().into_owned()).collect();
+            if let Some(given) = self.of_flags(index, lines) {
+                values = given;
                 if setting.kind == Kind::Switch {
                     values = vec!["true".to_owned()];
                 }
@@ -239,6 +255,14 @@ impl Configuration {
         all.extend(self.only_in_file.iter().cloned());
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
+    }
+
+    /// What the last command line that gives a setting's flag gives.
+    fn of_flags(&self, index: usize, lines: &[&ArgMatches]) -> Option<Vec<String>> {
+        let id = self.settings[index].arg.get_id().as_str();
+        let line = lines.iter().rfind(|line| is_given(line, id))?;
+        let given = deepest(line).get_raw(id).into_iter().flatten();
+        Some(given.map(|value| value.to_string_lossy().into_owned()).collect())
     }
 
     fn place(&self, entry: &Entry) -> Origin {
@@ -266,9 +290,39 @@ fn is_given(matches: &ArgMatches, id: &str) -> bool {
     matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
+/// What is wrong with the environment, variable by variable.
+fn faults_of_environment(settings: &[Setting]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for setting in settings {
+        let Some((variable, text)) = environment(setting) else { continue };
+        if let Err(message) = judge::any_flag(setting, &[text]) {
+            let place = Origin::Environment(variable);
+            faults.push(Fault { place, key: Some(setting.key()), message });
+        }
+    }
+    faults
+}
+
+/// The flags of this name, whichever commands have them.
+fn with_flag(command: &Command, long: &str, found: &mut Vec<Arg>) {
+    found.extend(command.get_arguments().filter(|arg| arg.get_long() == Some(long)).cloned());
+    command.get_subcommands().for_each(|below| with_flag(below, long, found));
+}
+
+/// Whether a flag would take a text, and why not.
+#[cfg(test)]
+pub(crate) fn takes(arg: &Arg, text: &str) -> Result<(), String> {
+    judge::flag(arg, &[text.to_owned()])
+}
+
 /// The variable of a setting and its text, if it is set.
 fn environment(setting: &Setting) -> Option<(String, String)> {
-    let name: OsString = setting.arg.get_env()?.to_owned();
+    variable(&setting.arg)
+}
+
+/// The variable of a flag and its text, if it is set.
+fn variable(arg: &Arg) -> Option<(String, String)> {
+    let name: OsString = arg.get_env()?.to_owned();
     let text = std::env::var_os(&name)?;
     Some((name.to_string_lossy().into_owned(), text.to_string_lossy().into_owned()))
 }

@@ -22,14 +22,13 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use longhaul_limiter::Clock;
 use longhaul_pipeline::{Record, RecordError};
-use longhaul_queue_core::{
-    ArtifactId, Class, Enqueued, JobState, NewJob, Place, QueueAdmin, StateCounts, WorkQueue,
-};
+use longhaul_queue_core::{ArtifactId, Class, Enqueued, JobState, NewJob, Place, StateCounts};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use self::input::Unit;
 pub(crate) use self::input::{Input, is_same_file};
+pub(crate) use self::lines::{Line, Lines};
 pub(crate) use self::reading::Making;
 use self::reading::{Batch, Reading};
 use self::rejects::Rejects;
@@ -37,6 +36,7 @@ pub(crate) use self::source::Source;
 use crate::exit::Exit;
 use crate::output::{Console, count, number_of};
 use crate::signals::Signals;
+use crate::store::Opening;
 
 /// How often an import that takes long says where it is.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
@@ -94,8 +94,7 @@ pub(crate) struct Imported {
 /// What an import works with.
 #[derive(Debug)]
 pub(crate) struct Importer<'a> {
-    pub(crate) queue: Arc<dyn WorkQueue>,
-    pub(crate) admin: Arc<dyn QueueAdmin>,
+    pub(crate) store: &'a Opening<'a>,
     pub(crate) making: Making,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) console: &'a Console,
@@ -158,7 +157,7 @@ impl Importer<'_> {
         enqueue: bool,
     ) -> Result<Option<Exit>> {
         let mut said = self.clock.monotonic();
-        let (queue, admin) = (Arc::clone(&self.queue), Arc::clone(&self.admin));
+        let store = self.store;
         let mut on_the_way = FuturesOrdered::new();
         // Whatever ends it, what is on the way is awaited: the report says what is in.
         let (mut ended, mut exit, mut failed) = (false, None, None);
@@ -184,7 +183,7 @@ impl Importer<'_> {
                 batch = reading.next(), if reads && on_the_way.len() < ON_THE_WAY => {
                     match batch {
                         Ok(Some(batch)) => {
-                            on_the_way.push_back(put_in(&*queue, &*admin, batch, enqueue, report.unit));
+                            on_the_way.push_back(put_in(store, batch, enqueue, report.unit));
                         }
                         Ok(None) => ended = true,
                         Err(error) => {
@@ -234,8 +233,7 @@ pub(crate) async fn survey(
 
 /// Enqueues or adopts a batch, unless it is only looked at. Carried out whole or not at all.
 async fn put_in(
-    queue: &dyn WorkQueue,
-    admin: &dyn QueueAdmin,
+    store: &Opening<'_>,
     batch: Batch,
     enqueue: bool,
     unit: Unit,
@@ -243,10 +241,10 @@ async fn put_in(
     let place = || format!("{}: up to {} {}", batch.source, unit.one(), count(batch.last_line));
     let mut answers = Vec::new();
     if enqueue && !batch.jobs.is_empty() {
-        answers = queue.enqueue(&batch.jobs).await.with_context(place)?;
+        answers = store.store().await?.queue.enqueue(&batch.jobs).await.with_context(place)?;
     }
     if enqueue && !batch.adopted.is_empty() {
-        answers = admin.adopt(&batch.adopted).await.with_context(place)?;
+        answers = store.store().await?.admin.adopt(&batch.adopted).await.with_context(place)?;
     }
     Ok((batch, answers))
 }

@@ -13,6 +13,7 @@ mod output;
 mod plan;
 mod program;
 mod progress;
+mod refusal;
 mod signals;
 mod store;
 mod summary;

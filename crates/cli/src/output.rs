@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::ProgressBar;
 
 use grid::width_of;
-pub(crate) use grid::{Column, Grid, data_width};
+pub(crate) use grid::{Column, Grid, cut, data_width};
 pub(crate) use human::{bytes, count, duration, number_of, pause, rate};
 pub(crate) use logging::Logging;
 pub(crate) use time::{from_now, rfc3339, wall};
@@ -93,7 +93,8 @@ impl Console {
         self.line(&line.replacen(mark, &self.paint(code, mark), 1));
     }
 
-    fn width(&self) -> Option<usize> {
+    /// How wide the terminal is; `None` without one.
+    pub(crate) fn width(&self) -> Option<usize> {
         self.terminal.then(|| width_of(io::stderr())).flatten()
     }
 
@@ -132,12 +133,27 @@ pub(crate) fn print_data(text: &str) -> io::Result<()> {
     write_data(&format!("{}\n", text.trim_end_matches('\n'))).map(drop)
 }
 
+/// Writes a help's text to stdout, with its marks where they show.
+pub(crate) fn print_help(help: &clap::builder::StyledStr) -> io::Result<()> {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if data_can_be_redrawn() && !no_colour {
+        return print_data(&help.ansi().to_string());
+    }
+    print_data(&help.to_string())
+}
+
 /// Writes data to stdout as it is; false if its reader has seen enough.
 pub(crate) fn write_data(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true),
+        Err(error) => {
+            let message = format!(
+                "the result cannot be written to standard output: {error}; make room, or send it elsewhere, and ask again"
+            );
+            Err(io::Error::new(error.kind(), message))
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use longhaul_limiter::{Clock, SystemClock};
 use longhaul_telemetry::Export;
@@ -13,7 +12,8 @@ use crate::args::{self, Cli, Command, ConfigCommand, ExplainArgs, LanesArgs, Pla
 use crate::commands;
 use crate::config::{ConfigError, Configuration, Fault, Origin, SettingError};
 use crate::exit::{Exit, UsageError};
-use crate::output::{Console, Logging, number_of};
+use crate::output::{Console, Logging, number_of, print_help};
+use crate::refusal;
 
 /// How long the runtime waits for what still blocks; a read from a terminal never ends by itself.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
@@ -23,7 +23,11 @@ pub(crate) fn main() -> ExitCode {
     // Wrong flags end here, with 2, as do --help and --version, with 0.
     let matches = parse(args::command());
     let cli = read(&matches);
-    let (console, ended) = match cli.command {
+    let (console, ended) = match &cli.command {
+        Command::Queue(QueueCommand::Run(args)) if args.help_all => {
+            let ended = print_help(&args::all_of_run()).map(|()| Exit::Success);
+            (Console::new(cli.global.quiet), ended.map_err(Into::into))
+        }
         // These work wherever they are called, whatever a file there says.
         Command::Completions(_) | Command::Man(_) | Command::Reference => {
             let console = Console::new(cli.global.quiet);
@@ -45,28 +49,12 @@ pub(crate) fn main() -> ExitCode {
 
 /// Reads the command line.
 fn parse(command: clap::Command) -> ArgMatches {
-    command.try_get_matches().unwrap_or_else(|error| without_secrets(error).exit())
+    let again = command.clone();
+    command.try_get_matches().unwrap_or_else(|error| refusal::end(&again, error))
 }
 
 fn read(matches: &ArgMatches) -> Cli {
-    Cli::from_arg_matches(matches).unwrap_or_else(|error| without_secrets(error).exit())
-}
-
-/// Its messages repeat what was given. That may be a secret, or a URL with one.
-fn without_secrets(mut error: clap::Error) -> clap::Error {
-    let text = |error: &clap::Error, kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        _ => String::new(),
-    };
-    let is_header = text(&error, ContextKind::InvalidArg).starts_with("--header");
-    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
-        let given = text(&error, kind);
-        let has_user_info = given.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?']));
-        if has_user_info || (is_header && kind == ContextKind::InvalidValue) {
-            error.insert(kind, ContextValue::String("***".to_owned()));
-        }
-    }
-    error
+    Cli::from_arg_matches(matches).unwrap_or_else(|error| refusal::end(&args::command(), error))
 }
 
 /// What is only printed.
@@ -90,8 +78,11 @@ fn configured(matches: &ArgMatches) -> (Console, anyhow::Result<Exit>) {
         };
         return (console, ended);
     }
-    if !configuration.faults().is_empty() {
-        let error = ConfigError(configuration.faults().to_vec());
+    // A setting that is wrong is wrong for every command, also for those that would pass over it: the one that is going to
+    // be called at night should not be the first to find out.
+    let faults = configuration.all_faults();
+    if !faults.is_empty() {
+        let error = ConfigError(faults);
         return (Console::new(cli.global.quiet), Err(error.into()));
     }
     let amended = parse(configuration.amend(Cli::command()));
@@ -162,6 +153,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
             QueueCommand::Workers(args) => commands::workers(global, args, console, clock).await,
             QueueCommand::Prune(args) => commands::prune(global, args, console, clock).await,
             QueueCommand::Check(args) => commands::check(global, args, console, clock).await,
+            QueueCommand::Manifest(args) => commands::manifest(&args, console),
         }
     });
     runtime.shutdown_timeout(LAST_MOMENTS);

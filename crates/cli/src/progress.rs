@@ -15,19 +15,41 @@ use longhaul_queue_core::StateCounts;
 use tokio::sync::mpsc;
 
 use self::notice::Notices;
+pub(crate) use self::notice::{Notice, Waits};
 use self::speed::Speed;
 pub(crate) use self::tally::{Group, LaneTally, Tally};
-use crate::output::{Console, bytes, count, duration, printable};
+use crate::output::{Console, bytes, count, cut, duration, printable};
 
 /// How many hosts that cool down are named.
 const NAMED_HOSTS: usize = 3;
+
+/// Where nothing happens, a line is written so often, so that whoever reads the log later sees that the run was there.
+const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
+
+/// So many columns at the end of a line stay empty: there the terminal shows `^C`, and in a full line it would begin a new one,
+/// which the next drawing knows nothing of.
+const KEPT_FREE: usize = 4;
+
+/// What the queue says of the work of all runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Outlook {
+    /// Its counts.
+    pub(crate) counts: StateCounts,
+    /// When something can start next, if the clock alone decides that.
+    pub(crate) starts_at: Option<Duration>,
+    /// Whether all that is queued waits for slots that requests hold.
+    pub(crate) is_full: bool,
+}
+
+/// What a line said, as far as it counts as news.
+type News = (u64, u64, usize, u64, u64);
 
 /// Hears what happens in a run and keeps what people want to know of it, in bounded memory.
 #[derive(Debug)]
 pub(crate) struct RunObserver {
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
-    sender: mpsc::Sender<String>,
+    sender: mpsc::Sender<Notice>,
 }
 
 #[derive(Debug)]
@@ -38,7 +60,7 @@ struct Kept {
 
 impl RunObserver {
     /// An observer, and what it finds worth saying at once. What nobody fetches in time is dropped.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> (Arc<Self>, mpsc::Receiver<String>) {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> (Arc<Self>, mpsc::Receiver<Notice>) {
         let (sender, receiver) = mpsc::channel(64);
         let kept = Kept { tally: Tally::default(), notices: Notices::default() };
         (Arc::new(Self { clock, kept: Mutex::new(kept), sender }), receiver)
@@ -77,6 +99,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     speed: Speed,
     problems_said: u64,
+    /// The last line, and when it was written.
+    said: Option<(News, Duration)>,
 }
 
 impl Progress {
@@ -86,14 +110,14 @@ impl Progress {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // The template is a constant; should it ever be wrong, the default style serves.
             if let Ok(style) =
-                ProgressStyle::with_template("{bar:24} {human_pos}/{human_len}  {prefix}\n{wide_msg}")
+                ProgressStyle::with_template("{bar:24} {human_pos}/{human_len}  {prefix}\n{msg}")
             {
                 bar.set_style(style.progress_chars("█▉ "));
             }
             console.show_bar(bar.clone());
             bar
         });
-        Self { console: console.clone(), bar, speed: Speed::since(now), problems_said: 0 }
+        Self { console: console.clone(), bar, speed: Speed::since(now), problems_said: 0, said: None }
     }
 
     /// How often [`Progress::show`] is to be called.
@@ -102,19 +126,27 @@ impl Progress {
     }
 
     /// Shows where the run is.
-    pub(crate) fn show(&mut self, tally: &Tally, counts: &StateCounts, now: Duration) {
+    pub(crate) fn show(&mut self, tally: &Tally, outlook: &Outlook, now: Duration) {
+        let counts = &outlook.counts;
         let ended = counts.done + counts.skipped + counts.error;
         self.speed.add(now, tally.ended(), tally.received);
         let pace = pace(tally, counts, &self.speed);
-        let mut troubles = troubles(tally, counts, now);
+        let mut troubles = troubles(tally, outlook, now);
         if let Some(bar) = &self.bar {
             bar.set_length(counts.total());
             bar.set_position(ended);
             bar.set_prefix(pace);
             troubles.extend(tally.problems.back().map(|last| format!("last: {last}")));
-            bar.set_message(printable(&troubles.join("; ")));
+            let message = printable(&troubles.join("; "));
+            let room = self.console.width().map(|width| width.saturating_sub(KEPT_FREE));
+            bar.set_message(room.map_or_else(|| message.clone(), |room| cut(&message, room)));
             return;
         }
+        let said = (ended, counts.total(), tally.running.len(), tally.received, tally.problems_seen);
+        if self.said.is_some_and(|(before, at)| before == said && now < at + SIGN_OF_LIFE) {
+            return;
+        }
+        self.said = Some((said, now));
         troubles.insert(0, pace);
         let news = troubles.join("; ");
         self.console.note(&format!("{}/{} ended, {news}", count(ended), count(counts.total())));
@@ -137,10 +169,14 @@ impl Progress {
 }
 
 /// `cooling down: a.example 41s`, `3 failed`.
-fn troubles(tally: &Tally, counts: &StateCounts, now: Duration) -> Vec<String> {
+fn troubles(tally: &Tally, outlook: &Outlook, now: Duration) -> Vec<String> {
     let mut parts = Vec::new();
+    if tally.is_at_fault {
+        parts.push("this machine cannot work".to_owned());
+    }
     let cooling = tally.cooling(now);
-    let wait = tally.waiting_until.map(|until| until.saturating_sub(now)).unwrap_or_default();
+    let counts = &outlook.counts;
+    let wait = outlook.starts_at.map(|at| at.saturating_sub(now)).unwrap_or_default();
     if !cooling.is_empty() {
         let mut hosts: Vec<String> = cooling
             .iter()
@@ -151,8 +187,10 @@ fn troubles(tally: &Tally, counts: &StateCounts, now: Duration) -> Vec<String> {
             hosts.push(format!("{} more", cooling.len() - NAMED_HOSTS));
         }
         parts.push(format!("cooling down: {}", hosts.join(", ")));
-    } else if !wait.is_zero() && tally.running.is_empty() {
+    } else if !wait.is_zero() && counts.queued > 0 && tally.running.is_empty() {
         parts.push(format!("nothing can start for {}", duration(wait)));
+    } else if outlook.is_full && tally.running.is_empty() {
+        parts.push("other runs' requests fill the hosts".to_owned());
     }
     if counts.error > 0 {
         parts.push(format!("{} failed", count(counts.error)));
@@ -187,10 +225,13 @@ mod tests {
         let clock = ManualClock::new();
         let (observer, _notices) = RunObserver::new(Arc::new(clock.clone()));
         let mut counts = StateCounts { queued: 98, in_progress: 2, ..StateCounts::default() };
+        let outlook = |counts: &StateCounts| Outlook { counts: *counts, ..Outlook::default() };
         let mut speed = Speed::since(clock.monotonic());
         let show = |speed: &Speed, counts: &StateCounts| {
             let now = clock.monotonic();
-            observer.with_tally(|tally| (pace(tally, counts, speed), troubles(tally, counts, now).join("; ")))
+            observer.with_tally(|tally| {
+                (pace(tally, counts, speed), troubles(tally, &outlook(counts), now).join("; "))
+            })
         };
         for job in 1..=2 {
             let lane = Lane::new("a.example").unwrap();
@@ -213,5 +254,34 @@ mod tests {
                 "cooling down: b.example 41s; 1 failed".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_run_that_waits_says_for_what() {
+        let tally = Tally::default();
+        let counts = StateCounts { queued: 3, in_progress: 1, ..StateCounts::default() };
+        let now = Duration::from_secs(10);
+        let said = |outlook: Outlook| troubles(&tally, &outlook, now).join("; ");
+        let later = Outlook { counts, starts_at: Some(Duration::from_secs(100)), is_full: false };
+        assert_eq!(said(later), "nothing can start for 1m 30s");
+        let full = Outlook { counts, starts_at: None, is_full: true };
+        assert_eq!(said(full), "other runs' requests fill the hosts");
+        assert_eq!(said(Outlook { counts, ..Outlook::default() }), "");
+    }
+
+    #[test]
+    fn a_line_that_is_no_news_is_written_once_a_minute() {
+        let mut progress = Progress::start(&Console::new(true), Duration::ZERO);
+        let (mut tally, outlook) = (Tally::default(), Outlook::default());
+        let mut written = |tally: &Tally, second: u64| {
+            progress.show(tally, &outlook, Duration::from_secs(second));
+            progress.said.map(|(_, at)| at.as_secs()) == Some(second)
+        };
+        assert!(written(&tally, 5));
+        assert!((10..65).step_by(5).all(|second| !written(&tally, second)));
+        assert!(written(&tally, 65));
+        tally.received += 1;
+        assert!(written(&tally, 70), "something has arrived");
+        assert!(!written(&tally, 75));
     }
 }

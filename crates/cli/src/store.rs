@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longhaul_limiter::{Clock, Keying};
-use longhaul_queue_core::{Backend, QueueAdmin, QueueConfig, Result, SqliteQueue, WorkQueue};
+use longhaul_queue_core::{
+    Backend, ErrorKind, QueueAdmin, QueueConfig, QueueError, Result, SqliteQueue, WorkQueue,
+};
+use tokio::sync::OnceCell;
 
 use crate::args::{Durability, Global};
 
@@ -21,6 +24,36 @@ pub(crate) struct Store {
     pub(crate) id: String,
     /// How hosts become lanes in it.
     pub(crate) keying: Keying,
+}
+
+/// A queue that is opened, and made if it is missing, when it is first needed: what fails before leaves no empty one behind.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    how: Option<(&'a Global, Arc<dyn Clock>)>,
+    store: OnceCell<Store>,
+}
+
+impl<'a> Opening<'a> {
+    /// Of the queue that the command line names.
+    pub(crate) fn new(global: &'a Global, clock: Arc<dyn Clock>) -> Self {
+        Self { how: Some((global, clock)), store: OnceCell::new() }
+    }
+
+    /// Of one that is open.
+    pub(crate) fn opened(store: Store) -> Self {
+        Self { how: None, store: OnceCell::from(store) }
+    }
+
+    /// The queue.
+    pub(crate) async fn store(&self) -> Result<&Store> {
+        let open = || async {
+            match &self.how {
+                Some((global, clock)) => Store::open(global, true, Arc::clone(clock)).await,
+                None => Err(QueueError::new(ErrorKind::Invalid, "no queue is named")),
+            }
+        };
+        self.store.get_or_try_init(open).await
+    }
 }
 
 impl Store {

@@ -34,14 +34,16 @@ fn json(folder: &Path, args: &[&str]) -> Value {
 #[test]
 fn help_tells_all() {
     let folder = TempDir::new().unwrap();
-    insta::assert_snapshot!("help", run(folder.path(), &["--help"]));
-    // As many lines as a screen has; a run has more than forty options, in groups.
-    for (command, most) in [("import", 24), ("enqueue", 24), ("run", 64)] {
-        let mut help = longhaul(folder.path(), &["queue", command, "--help"]);
-        let help = shown(&help.env("COLUMNS", "80").output().unwrap());
-        assert!(help.lines().count() <= most + 3, "{help}");
-        assert!(help.contains(&format!("Example:\n  longhaul queue {command}")), "{help}");
-        insta::assert_snapshot!(format!("help_{command}"), help);
+    let help = |args: &[&str]| shown(&longhaul(folder.path(), args).env("COLUMNS", "80").output().unwrap());
+    for (name, args) in [
+        ("help", &["--help"][..]),
+        ("help_queue", &["queue", "--help"]),
+        ("help_import", &["queue", "import", "--help"]),
+        ("help_enqueue", &["queue", "enqueue", "--help"]),
+        ("help_run", &["queue", "run", "--help"]),
+        ("help_all_of_run", &["queue", "run", "--help-all"]),
+    ] {
+        insta::assert_snapshot!(name, help(args));
     }
 }
 
@@ -117,9 +119,51 @@ fn wrong_usage_is_said_and_ends_with_2() {
     check(&["queue", "run", "--lease-ttl", "0.5s"], "--lease-ttl 0.5s is too short");
     check(&["queue", "run", "--heartbeat", "50s"], "less than a third of --lease-ttl (2m)");
     check(&["queue", "stats", "--log", "a=b=c"], "--log a=b=c");
+    check(&["queue", "run", "--grace", "-5s"], "--grace -5s: nothing here can be below zero");
+    check(&["queue", "run", "--workers=-5"], "-5 is out of range");
     check(&["queue", "import"], "FILE");
     check(&["queue", "frobnicate"], "frobnicate");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "wrong usage leaves nothing behind");
+}
+
+/// A value that came from a variable is told as the variable's, by every command: also by one that does not use it.
+#[test]
+fn a_wrong_variable_is_named_whatever_the_command() {
+    let folder = TempDir::new().unwrap();
+    let workers = "LONGHAUL_WORKERS: orchestrator.max_workers: \"abc\" is not a whole number; write a whole number from 1 to 256";
+    for args in [&["queue", "run"][..], &["queue", "stats"], &["config", "show"], &["config", "check"]] {
+        let mut command = longhaul(folder.path(), args);
+        let shown = shown(&command.env("LONGHAUL_WORKERS", "abc").output().unwrap());
+        assert!(shown.starts_with("exit 2\n") && shown.contains(workers), "{args:?}: {shown}");
+        assert!(!shown.contains("--workers"), "{shown}");
+    }
+    // One that says what a single call is to do is nothing to the others.
+    let limited =
+        |args: &[&str]| shown(&longhaul(folder.path(), args).env("LONGHAUL_LIMIT", "few").output().unwrap());
+    let list = limited(&["queue", "list"]);
+    assert!(
+        list.starts_with("exit 2\n") && list.contains("LONGHAUL_LIMIT: \"few\" is not a whole number"),
+        "{list}"
+    );
+    assert!(limited(&["config", "check"]).starts_with("exit 0\n"));
+    // The flag wins over the variable, and is to blame for itself.
+    let mut both = longhaul(folder.path(), &["queue", "list", "--limit", "none"]);
+    let both = shown(&both.env("LONGHAUL_LIMIT", "few").output().unwrap());
+    assert!(both.contains("'none' for '--limit <N>'") && !both.contains("LONGHAUL_LIMIT"), "{both}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_result_that_cannot_be_written_is_said_with_what_to_do() {
+    let folder = TempDir::new().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = longhaul(folder.path(), &["config", "show"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains("cannot be written to standard output") && stderr.contains("make room"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -155,6 +199,21 @@ fn flags_can_come_from_the_environment_and_the_command_line_wins() {
     enqueue("unused.sqlite", &["--queue", "two.sqlite"]);
     let there = |name: &str| folder.path().join(name).exists();
     assert!(there("one.sqlite") && there("two.sqlite") && !there("unused.sqlite"));
+}
+
+#[test]
+fn an_import_that_brings_nothing_in_leaves_no_queue_behind() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("bad"), "nonsense\nftp://a.example/x\n").unwrap();
+    std::fs::write(folder.path().join("mixed"), "10.1000/x\nnonsense\n").unwrap();
+    std::fs::write(folder.path().join("torn.gz"), b"\x1f\x8b\x08\0\0\0\0\0\0\x03torn").unwrap();
+    for (args, exit) in [(&["bad"][..], 4), (&["mixed", "--strict"], 4), (&["torn.gz"], 1)] {
+        let shown = run(folder.path(), &[&["queue", "import"], args].concat());
+        assert!(shown.starts_with(&format!("exit {exit}\n")), "{args:?}: {shown}");
+        assert!(!folder.path().join("state").exists(), "{args:?}: {shown}");
+    }
+    assert!(run(folder.path(), &["queue", "import", "mixed"]).starts_with("exit 4\n"));
+    assert!(folder.path().join("state/workqueue.sqlite").exists());
 }
 
 #[test]

@@ -247,8 +247,9 @@ async fn runs_with_other_limits_say_so() {
     assert!(first[0]["limits"].as_str().unwrap().starts_with("* cap=1 pace=off; api.crossref.org cap=1 "));
     assert!(!rows.contains("sesame") && !rows.contains(folder.to_str().unwrap()), "{rows}");
 
-    // The line that each writes every few seconds comes after a look: the second of them after a further one.
+    // A line where there is news comes after a look: the second of them after a further one.
     let mut more = until(&mut said_one, " ended, ").await;
+    run(folder, &["queue", "enqueue", "news"]).await;
     more.extend(until(&mut said_one, " ended, ").await);
     for (child, said) in [(&mut one, said_one), (&mut two, said_two)] {
         more.push(rest(child, said).await);
@@ -262,10 +263,11 @@ async fn runs_with_the_same_limits_say_nothing_of_them() {
     let flags = ["--max-per-host", "4", "--rate", "a.example=1/s"];
     let (mut one, said_one) = waiting_run(folder.path(), &flags, 1).await;
     let (mut two, mut said_two) = waiting_run(folder.path(), &flags, 2).await;
-    // The line that each writes every few seconds comes after a look; between two of the second's the first looks too.
+    // A line where there is news comes after a look; between two of the second's the first looks too.
     let mut all = until(&mut said_two, " ended, ").await;
     let table = text(&run(folder.path(), &["queue", "workers"]).await.stdout);
     assert!(table.contains("STARTED\n"), "{table}");
+    run(folder.path(), &["queue", "enqueue", "news"]).await;
     all.extend(until(&mut said_two, " ended, ").await);
     for (child, said) in [(&mut one, said_one), (&mut two, said_two)] {
         all.push(rest(child, said).await);

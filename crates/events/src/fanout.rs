@@ -56,7 +56,9 @@ impl Observer for Fanout {
         }
         if !self.apart.is_empty() {
             let event = Arc::new(event.clone());
-            self.apart.iter().for_each(|apart| apart.tell(&event));
+            for apart in &self.apart {
+                apart.tell(&event);
+            }
         }
     }
 }
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
     use crate::Recorder;
 
-    const FAR: Duration = Duration::from_secs(60);
+    const FAR: Duration = Duration::from_mins(1);
 
     #[derive(Debug)]
     struct Panics;
@@ -107,7 +109,9 @@ mod tests {
         let fanout = Fanout::default().with_apart("panics", Arc::new(Panics)).unwrap();
         let fanout = fanout.with_apart("records", Arc::new(recorder.clone())).unwrap();
         let events: Vec<Event> = (0..1000).map(|count| Event::Leased { count }).collect();
-        events.iter().for_each(|event| fanout.on_event(event));
+        for event in &events {
+            fanout.on_event(event);
+        }
         assert!(fanout.finish(FAR));
         assert_eq!(recorder.events(), events);
         assert_eq!(fanout.dropped(), 0);

@@ -103,6 +103,23 @@ impl Bounds {
         true
     }
 
+    /// Takes back a start that was counted at `counted_at` and never left the machine.
+    ///
+    /// Each window gives it back only where it is all that the window still counts: then the state is what it was before.
+    /// Subtracting an interval from what later starts have built upon would mint a token: with 1/s, and starts counted
+    /// at 0 and 1, taking the first back at 1.5 would allow one at 1.5. Where it is not given back, it comes by itself an
+    /// interval later.
+    pub fn refund(&self, state: &mut PaceState, counted_at: Duration) {
+        for (scope, window) in &self.windows {
+            state.forget_only(*scope, window, counted_at);
+        }
+        if let Some(host) = self.host
+            && state.host_opens() == counted_at + host.stretched()
+        {
+            state.lower(HOST, counted_at);
+        }
+    }
+
     /// How long after it was counted a start may still happen; `None` if nothing binds it. Half of the slack that the
     /// stretched intervals leave in the shortest window, see [`Pace`].
     pub fn start_within(&self) -> Option<Duration> {

@@ -17,7 +17,7 @@
 //!   and the same estimate falls.
 //! - Otherwise the pace was a little too high: pace and ceiling fall to four fifths.
 //!
-//! Each request served raises the pace by a sixteenth of what is missing to its ceiling, and the ceiling by a
+//! Each request served raises the pace by an eighth of what is missing to its ceiling, and the ceiling by a
 //! 12,800th (one per cent in 128 requests). So a host that lets twenty a second through is asked a little below that
 //! within a few seconds, and tried for more once in many hundred requests.
 
@@ -89,7 +89,7 @@ const QUIET: Duration = Duration::from_mins(1);
 /// A host that bears as many a second needs no pace.
 const NO_PACE: Rate = 2_000 * PER_SECOND;
 /// The part of what is missing to the ceiling by which each request served raises the pace.
-const APPROACH: Rate = 16;
+const APPROACH: Rate = 8;
 /// The part by which each request served raises the ceiling.
 const RAISE: Rate = 12_800;
 

@@ -163,14 +163,9 @@ impl Pace {
         Bounds::of(self, scope).admit(state, now)
     }
 
-    /// Takes back one start that was counted and never left the machine. Counts that were never made are not
-    /// minted: the theoretical arrival time cannot fall below what an idle lane has.
-    pub fn refund(&self, state: &mut PaceState, scope: Scope) {
-        for window in &self.windows {
-            if let Some(tat) = state.tats.get_mut(&key(scope, window)) {
-                *tat = tat.saturating_sub(micros(window.interval()));
-            }
-        }
+    /// Takes back a start that was counted at `counted_at` and never left the machine: see [`Bounds::refund`].
+    pub fn refund(&self, state: &mut PaceState, scope: Scope, counted_at: Duration) {
+        Bounds::of(self, scope).refund(state, counted_at);
     }
 
     /// How long after it was counted a start may still happen (see the module); `None` without a pace.
@@ -287,6 +282,14 @@ impl PaceState {
     /// A time that is kept under a name.
     pub(crate) fn named(&self, name: &str) -> Duration {
         Duration::from_micros(self.tats.get(name).copied().unwrap_or(0))
+    }
+
+    /// Forgets a count that is exactly one start after an idle time, at `counted_at`.
+    pub(crate) fn forget_only(&mut self, scope: Scope, window: &Window, counted_at: Duration) {
+        let name = key(scope, window);
+        if self.tats.get(&name) == Some(&micros(counted_at + window.interval())) {
+            self.tats.remove(&name);
+        }
     }
 
     /// Sets a time that is kept under a name, unless it is earlier already.

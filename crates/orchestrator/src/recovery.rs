@@ -81,7 +81,9 @@ pub(crate) async fn recover(shared: Arc<Shared>, store: Option<StoreId>) -> Reco
                 tracing::warn!(jobs = published.again.len(), %why, "not published yet");
             }
         }
-        ended_by_the_store.values().for_each(|event| shared.emit(event));
+        for event in ended_by_the_store.values() {
+            shared.emit(event);
+        }
     }
 }
 

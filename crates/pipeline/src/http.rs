@@ -12,6 +12,7 @@ mod attempt;
 mod check;
 mod client;
 mod deadline;
+mod dedupe;
 mod download;
 mod error;
 mod exchange;
@@ -46,9 +47,10 @@ pub use inspect::{FileState, Leftover, OutputFolder};
 pub use options::{HttpOptions, Layout, SecretHeaders};
 
 use client::Client;
+use dedupe::Dedupe;
 use names::{Lookup, SystemLookup};
 use publish::Publisher;
-use resolver::{Direct, Resolver};
+use resolver::Resolver;
 use robots::Robots;
 use store::Store;
 
@@ -102,11 +104,16 @@ impl HttpPipeline {
         let store = Arc::new(store);
         let client = Client::new(&options, lookup)?;
         let run_id = options.run_id.clone().unwrap_or_else(store::random_id);
-        let publisher = Arc::new(Publisher::new(Arc::clone(&store), run_id));
+        let dedupe = if options.dedupe { Some(Dedupe::open(&store)?) } else { None };
+        let publisher = Arc::new(Publisher::new(Arc::clone(&store), run_id, dedupe));
+        let resolvers = resolver::named(&options.resolvers)?;
         let robots = options.robots.then(Robots::default);
-        let inside = Inside { options, client, store, resolvers: vec![Box::new(Direct)], robots };
+        let inside = Inside { options, client, store, resolvers, robots };
         Ok(Self { inside, publisher })
     }
+
+    /// The resolvers that there are, in the order in which they are asked unless [`HttpOptions::resolvers`] says otherwise.
+    pub const RESOLVERS: &'static [&'static str] = resolver::NAMES;
 
     /// The id of the output folder: random, made when the folder was first used. Files in outcomes and checkpoints
     /// belong to it.

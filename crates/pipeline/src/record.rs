@@ -187,6 +187,12 @@ impl Record {
         candidates
     }
 
+    /// The scheme of the first address that is none to fetch from, such as `ftp`.
+    pub(crate) fn unfetched(&self) -> Option<&str> {
+        let own = self.url.iter().chain(&self.pdf_urls).chain(&self.open_access_url);
+        own.map(Url::scheme).find(|scheme| !matches!(*scheme, "http" | "https"))
+    }
+
     /// The name of its file, without extension: `base_stem`, else `{year|noyear}__{title}__{work_id or artifact_id}`.
     ///
     /// Usable on every file system: at most [`Record::MAX_STEM_BYTES`] bytes, no separators or control

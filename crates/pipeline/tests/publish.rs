@@ -59,7 +59,7 @@ async fn a_recorded_file_gets_its_name_and_its_line() {
     let line = &recorded.bench.manifest()[0];
     let (fetched, file) = (done(&recorded.result), file(&recorded.result));
     let expect = json!({
-        "schema_version": 1, "run_id": "run", "timestamp": "2023-11-14T22:13:20Z", "artifact_id": "x",
+        "schema_version": 1, "run_id": "run", "timestamp": "2023-11-14T22:13:20.000Z", "artifact_id": "x",
         "title": null, "resolver": "direct", "url": fetched.url, "path": file.path,
         "content_type": "application/pdf", "bytes": file.bytes, "sha256": file.sha256, "etag": fetched.etag,
         "last_modified": fetched.last_modified, "outcome": "done", "reason": "ok", "detail": null,
@@ -275,4 +275,86 @@ async fn a_discarded_part_is_gone_and_a_file_is_not() {
     assert_eq!(bench.parts(), ["7.part"]);
     pipeline.discard(&again.outcome).await;
     assert_eq!(bench.parts().len(), 0);
+}
+
+/// Two artifacts of the same bytes, each run and recorded.
+async fn twins(bench: &mut Bench) -> (HttpPipeline, Vec<Ended>) {
+    bench.options.dedupe = true;
+    let pipeline = bench.pipeline();
+    let mut ended_ones = Vec::new();
+    for number in 1..=2 {
+        let record = json!({ "id": format!("x{number}"), "url": bench.origin.url("a", "/x.pdf") });
+        let job = Job { number, ..job(&record) };
+        ended_ones.push(ended(&job, &run(&pipeline, &job, &Desk::default()).await));
+    }
+    (pipeline, ended_ones)
+}
+
+fn path_of(bench: &Bench, ended: &Ended) -> std::path::PathBuf {
+    bench.path(&ended.fetched.as_ref().unwrap().file.as_ref().unwrap().path)
+}
+
+fn inode(bench: &Bench, ended: &Ended) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path_of(bench, ended)).unwrap().ino()
+}
+
+#[tokio::test]
+async fn files_of_the_same_content_are_stored_once_with_a_line_each() {
+    let mut bench = Bench::answering(Answer::default()).await;
+    let (pipeline, twins) = twins(&mut bench).await;
+    for ended in &twins {
+        publish(&pipeline, ended).await.unwrap();
+        publish(&pipeline, ended).await.unwrap();
+        bench.assert_final(ended.fetched.as_ref().unwrap(), "/x.pdf");
+    }
+    assert_eq!(inode(&bench, &twins[0]), inode(&bench, &twins[1]));
+    assert_eq!((bench.parts().len(), bench.manifest().len()), (0, 2));
+    // What is remembered keeps nothing alive, and what is gone is stored anew.
+    fs::remove_file(path_of(&bench, &twins[0])).unwrap();
+    fs::remove_file(path_of(&bench, &twins[1])).unwrap();
+    let record = json!({ "id": "x3", "url": bench.origin.url("a", "/x.pdf") });
+    let job = Job { number: 3, ..job(&record) };
+    let third = ended(&job, &run(&pipeline, &job, &Desk::default()).await);
+    publish(&pipeline, &third).await.unwrap();
+    bench.assert_final(third.fetched.as_ref().unwrap(), "/x.pdf");
+}
+
+#[tokio::test]
+async fn a_crash_between_the_link_and_the_part_s_end_is_made_good() {
+    let mut bench = Bench::answering(Answer::default()).await;
+    let (pipeline, twins) = twins(&mut bench).await;
+    publish(&pipeline, &twins[0]).await.unwrap();
+    fs::hard_link(path_of(&bench, &twins[0]), path_of(&bench, &twins[1])).unwrap();
+    let again = recovered(&twins[1]);
+    drop((twins, pipeline));
+    let pipeline = bench.pipeline();
+    publish(&pipeline, &again).await.unwrap();
+    publish(&pipeline, &again).await.unwrap();
+    bench.assert_final(again.fetched.as_ref().unwrap(), "/x.pdf");
+    assert_eq!((bench.parts().len(), bench.manifest().len()), (0, 2));
+}
+
+#[tokio::test]
+async fn inv_whole_file_no_link_is_made_to_a_file_that_was_changed() {
+    let mut bench = Bench::answering(Answer::default()).await;
+    let (pipeline, twins) = twins(&mut bench).await;
+    publish(&pipeline, &twins[0]).await.unwrap();
+    let mut bytes = fs::read(path_of(&bench, &twins[0])).unwrap();
+    bytes[2000] ^= 1;
+    fs::write(path_of(&bench, &twins[0]), bytes).unwrap();
+    publish(&pipeline, &twins[1]).await.unwrap();
+    bench.assert_final(twins[1].fetched.as_ref().unwrap(), "/x.pdf");
+    assert_ne!(inode(&bench, &twins[0]), inode(&bench, &twins[1]));
+}
+
+#[tokio::test]
+async fn a_stranger_s_file_is_replaced_by_no_link() {
+    let mut bench = Bench::answering(Answer::default()).await;
+    let (pipeline, twins) = twins(&mut bench).await;
+    publish(&pipeline, &twins[0]).await.unwrap();
+    fs::write(path_of(&bench, &twins[1]), "a stranger's").unwrap();
+    let outcome = publish(&pipeline, &twins[1]).await;
+    assert!(matches!(outcome, Err(PublishError::Taken { .. })), "{outcome:?}");
+    assert_eq!(fs::read(path_of(&bench, &twins[1])).unwrap(), b"a stranger's");
 }

@@ -173,8 +173,13 @@ pub trait QueueAdmin: Debug + Send + Sync + 'static {
     async fn cancel(&self, ids: &[ArtifactId]) -> Result<u64>;
 
     /// Nothing starts any more, everywhere or in one lane, for a while or until `resume`. `reason` says who and
-    /// why.
-    async fn pause(&self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) -> Result<()>;
+    /// why. Takes the place of a pause that has not ended, and returns who made that one and why.
+    async fn pause(
+        &self,
+        lane: Option<&Lane>,
+        length: Option<Duration>,
+        reason: &str,
+    ) -> Result<Option<String>>;
 
     /// Ends a pause; false if there was none.
     async fn resume(&self, lane: Option<&Lane>) -> Result<bool>;

@@ -444,6 +444,7 @@ cases! {
         inv_conserve_counts_follow_every_transition,
         an_empty_queue_has_empty_stats,
         stats_tell_ready_from_delayed,
+        stats_tell_ready_from_what_waits_for_a_closed_lane,
         stats_say_when_something_could_be_leased,
         stats_count_live_processes,
         stats_say_how_much_has_ended_lately,

@@ -234,7 +234,12 @@ impl<Q: QueueAdmin> QueueAdmin for FlakyQueue<Q> {
         self.pass(self.inner.cancel(ids)).await
     }
 
-    async fn pause(&self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) -> Result<()> {
+    async fn pause(
+        &self,
+        lane: Option<&Lane>,
+        length: Option<Duration>,
+        reason: &str,
+    ) -> Result<Option<String>> {
         self.pass(self.inner.pause(lane, length, reason)).await
     }
 

@@ -236,11 +236,13 @@ impl QueueAdmin for MemoryQueue {
         self.step(|model| model.operate(ids, JobEvent::Cancel))
     }
 
-    async fn pause(&self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) -> Result<()> {
-        self.step(|model| {
-            model.pause(lane, length, reason);
-            Ok(())
-        })
+    async fn pause(
+        &self,
+        lane: Option<&Lane>,
+        length: Option<Duration>,
+        reason: &str,
+    ) -> Result<Option<String>> {
+        self.step(|model| Ok(model.pause(lane, length, reason)))
     }
 
     async fn resume(&self, lane: Option<&Lane>) -> Result<bool> {

@@ -62,13 +62,15 @@ impl QueueStats {
 pub struct QueueStats {
     /// Exact counts.
     pub counts: StateCounts,
-    /// Queued jobs whose own time has come; exact up to 10,000, then 10,001.
+    /// Queued jobs whose own time has come, in lanes that are open; exact up to 10,000, then 10,001.
     pub ready: u64,
+    /// Queued jobs whose own time has come, in lanes that a cool-down or a pause closes; exact up to 10,000, then 10,001.
+    pub closed: u64,
     /// Queued jobs that wait for their own time; exact up to 10,000, then 10,001.
     pub delayed: u64,
     /// Jobs that ended in the last five minutes and are published; exact up to 100,000, then 100,001.
     pub ended_lately: u64,
-    /// Age of the oldest job that is ready.
+    /// For how long the own time of a queued job has come at most, in whatever lane.
     pub oldest_ready: Option<Duration>,
     /// Lanes that are closed by a cool-down now.
     pub lanes_cooling: u64,

@@ -160,6 +160,60 @@ async fn a_newer_schema_and_a_foreign_database_are_refused() {
     assert!(folder.to_string().contains("is a folder"), "{folder}");
 }
 
+/// URLs with keys in them may stand in a queue.
+#[tokio::test]
+async fn a_queue_s_files_are_their_owner_s_alone_unless_it_shares_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let fixture = Fixture::new();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let files = || {
+        let beside = std::fs::read_dir(fixture.folder.path()).unwrap();
+        let locks = std::fs::read_dir(fixture.folder.path().join("queue.sqlite.locks")).unwrap();
+        beside
+            .chain(locks)
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .collect::<Vec<_>>()
+    };
+    let queue = fixture.open().await;
+    queue.join(&worker("w"), TTL).await.unwrap();
+    // The database, its log and index, both locks of writers, and that of the process.
+    assert!(files().len() >= 6, "{:?}", files());
+    for file in files() {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    assert_eq!(mode(&fixture.folder.path().join("queue.sqlite.locks")), 0o700);
+    // Who lets a group use the database lets it use what goes with it.
+    drop(queue);
+    let shared = fixture.folder.path().join("shared.sqlite");
+    std::fs::write(&shared, "").unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o660)).unwrap();
+    let queue =
+        SqliteQueue::open(SqliteOptions::new(&shared), Arc::new(fixture.clock.clone())).await.unwrap();
+    queue.join(&worker("w"), TTL).await.unwrap();
+    for name in
+        ["shared.sqlite", "shared.sqlite-wal", "shared.sqlite.locks/turn", "shared.sqlite.locks/worker-w"]
+    {
+        assert_eq!(mode(&fixture.folder.path().join(name)), 0o660, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_said_with_what_to_do() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path(), "a list of papers, and no database\n".repeat(100)).unwrap();
+    let error = SqliteQueue::open(SqliteOptions::new(fixture.path()), Arc::new(fixture.clock.clone())).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(
+        error
+            .to_string()
+            .contains("no SQLite database, so it is no queue; name the queue's file with --queue"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn another_keying_is_refused() {
     let fixture = Fixture::new();

@@ -1,5 +1,6 @@
 //! The flags of `config`, `completions` and `man`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -13,8 +14,11 @@ pub(crate) enum ConfigCommand {
     /// Show every setting with its value and where that came from
     ///
     /// What a flag, the environment or the file does not set has its default. Secrets are shown as ***.
-    #[command(after_help = "Example:\n  longhaul config show --config night.toml")]
-    Show(ConfigArgs),
+    #[command(after_help = "\
+Example:
+  longhaul config show --config night.toml
+  longhaul config show -- --workers 3 --rate example.org=1/s")]
+    Show(ConfigShowArgs),
     /// Look for faults in the configuration file and the environment
     ///
     /// All faults are named at once, each with its place. Ends with 2 if there is one.
@@ -22,7 +26,18 @@ pub(crate) enum ConfigCommand {
     Check(ConfigArgs),
 }
 
-/// `config show` and `config check`.
+/// `config show`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShowArgs {
+    /// Flags of `queue run`, whose effect is shown too
+    #[arg(last = true, value_name = "FLAG", allow_hyphen_values = true)]
+    pub(crate) of_run: Vec<OsString>,
+    /// How the result is printed
+    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// `config check`.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     /// How the result is printed

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::Format;
+use super::{Format, number};
 
 /// `queue import`.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "OLD", env = "LONGHAUL_FROM_DOCSTOKG", conflicts_with = "files")]
     pub(crate) from_docstokg: Option<PathBuf>,
     /// Take at most so many artifacts
-    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT")]
+    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT", value_parser = number::whole::<u64>(0..=u64::MAX))]
     pub(crate) limit: Option<u64>,
     /// Write what cannot be read to this file
     ///
@@ -56,6 +56,29 @@ pub(crate) struct EnqueueArgs {
     #[arg(long, short, value_name = "FILE", env = "LONGHAUL_INPUT", conflicts_with_all = ["id", "json"])]
     pub(crate) input: Option<PathBuf>,
     /// How the result is printed
+    #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// `queue manifest`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  longhaul queue manifest a/manifest.jsonl b/manifest.jsonl > all.jsonl
+  longhaul queue manifest */manifest.jsonl --output all.jsonl")]
+pub(crate) struct ManifestArgs {
+    /// Manifests, also .gz and .zst; - is stdin
+    ///
+    /// Manifests that runs wrote, as they are or packed with gzip or zstd; `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the lines to this file instead
+    ///
+    /// Write the lines to this file instead of standard output, and print there how many there were. The file is replaced at
+    /// once, when all is written
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_OUTPUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// How it is printed
     #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
     pub(crate) format: Format,
 }

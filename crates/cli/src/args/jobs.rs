@@ -5,14 +5,17 @@ use clap::builder::BoolishValueParser;
 use longhaul_queue_core::{JobId, JobState};
 use url::Url;
 
-use super::{FormatArg, LimitArgs, lane};
+use super::{FormatArg, LimitArgs, lane, number};
 
 /// `queue list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   longhaul queue list --state error --reason gone
-  longhaul queue list --state error --format jsonl > failed.jsonl")]
+  longhaul queue list --state error --format jsonl > failed.jsonl
+
+Lines of jsonl hold URLs as they were imported, with keys in them, so that they
+can be imported again.")]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
@@ -20,7 +23,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "STATE", env = "LONGHAUL_STATE", value_parser = state)]
     pub(crate) state: Option<JobState>,
     /// At most so many [default: 50; with jsonl all]
-    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT", value_parser = number::whole::<u64>(1..=u64::MAX))]
     pub(crate) limit: Option<u64>,
     /// Go on after the job of this number
     #[arg(long, value_name = "JOB", env = "LONGHAUL_AFTER", value_parser = job)]
@@ -50,6 +53,8 @@ pub(crate) struct ShowArgs {
     /// The artifact as you would type it (10.1000/x, doi:10.1000/x, a URL), or its job's number
     pub(crate) id: String,
     #[command(flatten)]
+    pub(crate) number: NumberArg,
+    #[command(flatten)]
     pub(crate) output: FormatArg,
 }
 
@@ -61,6 +66,8 @@ Example:
 pub(crate) struct ExplainArgs {
     /// The artifact as you would type it (10.1000/x, doi:10.1000/x, a URL), or its job's number
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) number: NumberArg,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
@@ -77,7 +84,7 @@ pub(crate) struct RetryFailedArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// At most so many, in the order in which they were enqueued
-    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT", value_parser = number::whole::<u64>(1..=u64::MAX))]
     pub(crate) limit: Option<u64>,
     /// Say how many it would be, and change nothing
     #[arg(long, env = "LONGHAUL_DRY_RUN", value_parser = BoolishValueParser::new())]
@@ -106,12 +113,22 @@ pub(crate) struct CancelArgs {
     pub(crate) jobs: IdsArgs,
 }
 
+/// What a bare number means.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct NumberArg {
+    /// A number is a job's, also where an artifact is called so
+    #[arg(long, env = "LONGHAUL_JOB", value_parser = BoolishValueParser::new())]
+    pub(crate) job: bool,
+}
+
 /// Some jobs, each named.
 #[derive(Debug, Args)]
 pub(crate) struct IdsArgs {
     /// Artifacts as you would type them (10.1000/x, doi:10.1000/x, a URL), or their jobs' numbers
     #[arg(required = true, value_name = "ID")]
     pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) number: NumberArg,
     #[command(flatten)]
     pub(crate) output: FormatArg,
 }

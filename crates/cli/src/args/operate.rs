@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use longhaul_queue_core::JobState;
 use url::Url;
 
-use super::{FormatArg, HostRate, duration, jobs, lane, rate, run};
+use super::{FormatArg, HostRate, duration, jobs, lane, number, rate, run};
 
 /// `queue stats`.
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ Example:
 pub(crate) struct LanesArgs {
     /// At most so many
     #[arg(long, value_name = "N", env = "LONGHAUL_LIMIT", default_value = "50",
-        value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        value_parser = number::whole::<u16>(1..=10_000))]
     pub(crate) limit: u16,
     /// Go on after this host; they are sorted by name
     #[arg(long, value_name = "HOST", env = "LONGHAUL_AFTER", value_parser = lane::parse)]
@@ -82,13 +82,19 @@ pub(crate) struct LanesArgs {
 /// The limits that runs are started with, where a command has to know them.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitArgs {
+    /// Of a run: requests in flight to a host
+    ///
     /// As given to `queue run`: requests in flight to one host
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_per_host: u32,
+    /// Of a run: paces, like example.org=1/s
+    ///
     /// As given to `queue run`: how often requests to a host may start
     #[arg(long, value_name = "HOST=RATE", env = "LONGHAUL_RATE", value_delimiter = ',', value_parser = rate::parse)]
     pub(crate) rate: Vec<HostRate>,
+    /// Of a run: your address
+    ///
     /// As given to `queue run`: your address, for which some hosts grant more
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", value_parser = run::contact)]
     pub(crate) contact: Option<String>,

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use longhaul_pipeline::Network;
+use longhaul_pipeline::{HttpPipeline, Network};
 use longhaul_telemetry::ReportTarget;
 
-use super::{Format, HostHeader, HostRate, ResolverCap, duration, header, rate, resolver, size};
+use super::{Format, HostHeader, HostRate, ResolverCap, duration, header, number, rate, resolver, size};
 
 /// `queue run`.
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line, not a state")]
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -28,6 +29,9 @@ pub(crate) struct RunArgs {
     /// How the summary is printed
     #[arg(long, env = "LONGHAUL_FORMAT", default_value = "table")]
     pub(crate) format: Format,
+    /// Print the help with all flags
+    #[arg(long)]
+    pub(crate) help_all: bool,
     /// Serve metrics there, like 127.0.0.1:9464
     ///
     /// Serve metrics for Prometheus on this address, like 127.0.0.1:9464: `/metrics`, and `/healthz` and `/readyz` for
@@ -39,10 +43,10 @@ pub(crate) struct RunArgs {
     ///
     /// How many hosts, and how many resolvers, have a label of their own in metrics; all further ones are `other`
     #[arg(long, value_name = "N", env = "LONGHAUL_METRICS_LABEL_VALUES", default_value = "100",
-        value_parser = clap::value_parser!(u16).range(0..=1000))]
+        value_parser = number::whole::<u16>(0..=1000))]
     pub(crate) metrics_label_values: u16,
 
-    /// For files and manifest.jsonl
+    /// Files and manifest.jsonl
     ///
     /// The folder for files and for their list, manifest.jsonl
     #[arg(
@@ -64,6 +68,12 @@ pub(crate) struct RunArgs {
         hide_possible_values = true
     )]
     pub(crate) layout: Layout,
+    /// Store files of the same content once
+    ///
+    /// Store files of the same content (SHA-256) once: each further artifact's file is a hard link to the first, and has its
+    /// line in the manifest. A file system that makes no hard links is refused. Files of runs without this are not looked at
+    #[arg(long, env = "LONGHAUL_DEDUPE", help_heading = "Files", value_parser = BoolishValueParser::new())]
+    pub(crate) dedupe: bool,
     /// In place of manifest.jsonl
     ///
     /// Append a JSON line for each ended job to this file instead of manifest.jsonl in --output-dir; one file a folder
@@ -85,7 +95,7 @@ pub(crate) struct RunArgs {
     ///
     /// How many full attempts files stay beside the new one; the oldest is overwritten
     #[arg(long, value_name = "N", env = "LONGHAUL_ATTEMPTS_KEEP", default_value = "9", help_heading = "Files",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) attempts_keep: u32,
     /// A page about the run, written at its end
     ///
@@ -98,13 +108,13 @@ pub(crate) struct RunArgs {
     ///
     /// How many jobs run at once, 1 to 256
     #[arg(long, value_name = "N", env = "LONGHAUL_WORKERS", default_value = "8", help_heading = "Politeness",
-        value_parser = clap::value_parser!(u16).range(1..=256))]
+        value_parser = number::whole::<u16>(1..=256))]
     pub(crate) workers: u16,
     /// Requests in flight to one host
     ///
     /// How many requests to one host may be in flight at once
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_PER_HOST", default_value = "4", help_heading = "Politeness",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_per_host: u32,
     /// Jobs at once by resolver: unpaywall=2,arxiv=1
     ///
@@ -127,6 +137,13 @@ pub(crate) struct RunArgs {
     /// An address under which providers can reach you; sent with each request, and some grant more to those who give it
     #[arg(long, value_name = "EMAIL", env = "LONGHAUL_CONTACT", help_heading = "Politeness", value_parser = contact)]
     pub(crate) contact: Option<String>,
+    /// Who is asked where an artifact is, in this order
+    ///
+    /// Which resolvers are asked where an artifact is, in this order, like `a,b,c`; this version has `direct` alone, which proposes
+    /// the addresses in the artifact's own line [default: direct]
+    #[arg(long, value_name = "NAME", env = "LONGHAUL_RESOLVERS", value_delimiter = ',', help_heading = "Requests",
+        value_parser = resolver)]
+    pub(crate) resolvers: Vec<String>,
     /// Like an API key, for one host (repeatable)
     ///
     /// A header for requests to one host alone, such as an API key (repeatable). It is never shown or logged. Better
@@ -174,7 +191,7 @@ pub(crate) struct RunArgs {
     ///
     /// How many redirects are followed from one address
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_REDIRECTS", default_value = "10", help_heading = "Requests",
-        value_parser = clap::value_parser!(u32).range(0..=50))]
+        value_parser = number::whole::<u32>(0..=50))]
     pub(crate) max_redirects: u32,
     /// Larger ones are skipped
     ///
@@ -187,13 +204,13 @@ pub(crate) struct RunArgs {
     ///
     /// How many failed tries a job gets, if it does not say itself
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ATTEMPTS", default_value = "3", help_heading = "Tries",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_attempts: u32,
     /// Deaths of its process that a job gets
     ///
     /// After how many deaths of the process that held it a job is given up
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_LOSSES", default_value = "5", help_heading = "Tries",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) max_losses: u32,
     /// Wait after a failed try; it doubles
     ///
@@ -234,14 +251,14 @@ pub(crate) struct RunArgs {
     pub(crate) drain_horizon: Duration,
     /// End after so many jobs have ended
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_JOBS", help_heading = "The end",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = number::whole::<u64>(1..=u64::MAX))]
     pub(crate) max_jobs: Option<u64>,
     /// End after this time
     #[arg(long, value_name = "TIME", env = "LONGHAUL_MAX_RUNTIME", help_heading = "The end", value_parser = duration::parse)]
     pub(crate) max_runtime: Option<Duration>,
     /// End after so many jobs have ended in error
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_ERRORS", help_heading = "The end",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = number::whole::<u64>(1..=u64::MAX))]
     pub(crate) max_errors: Option<u64>,
     /// End after so much was received, like 10GiB
     ///
@@ -255,6 +272,18 @@ pub(crate) struct RunArgs {
 pub(crate) enum Layout {
     Flat,
     Sharded,
+}
+
+/// The name of a resolver that there is.
+fn resolver(text: &str) -> Result<String, String> {
+    let name = text.trim().to_ascii_lowercase().replace('-', "_");
+    if HttpPipeline::RESOLVERS.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    Err(format!(
+        "there is no resolver {name:?} in this version; there is {}",
+        HttpPipeline::RESOLVERS.join(", ")
+    ))
 }
 
 /// An address that can stand in a header.
@@ -271,6 +300,15 @@ pub(super) fn contact(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resolver_that_is_not_there_is_refused_with_those_that_are() {
+        assert_eq!(resolver(" Direct "), Ok("direct".to_owned()));
+        assert_eq!(
+            resolver("unpaywall").unwrap_err(),
+            "there is no resolver \"unpaywall\" in this version; there is direct"
+        );
+    }
 
     #[test]
     fn a_contact_is_an_address_that_a_header_can_hold() {

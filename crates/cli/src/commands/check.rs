@@ -1,7 +1,8 @@
 //! `longhaul queue check`: the queue against itself, and against the files of an output folder of this machine.
 //!
 //! What is mended is mended in the way in which a run would have: a job whose process died is given back and charged a
-//! loss, a file that is missing is fetched again by the next run. No file of the user is removed or overwritten.
+//! loss, a file that is missing is fetched again by the next run. No file of the user is removed or overwritten: a damaged one is
+//! renamed.
 
 mod files;
 mod leases;

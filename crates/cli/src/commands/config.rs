@@ -1,16 +1,21 @@
 //! `longhaul config show` and `config check`.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::run::settings;
-use crate::args::{Cli, Command, ConfigArgs, Format, QueueCommand, parse_duration, parse_size};
+use crate::args::{
+    Cli, Command, ConfigArgs, ConfigShowArgs, Format, QueueCommand, parse_duration, parse_size,
+};
 use crate::config::{ConfigError, Configuration, Effective, Fault, Kind, SettingError};
 use crate::exit::Exit;
 use crate::limits;
 use crate::output::{Console, number_of, print_data, printable};
+use crate::refusal;
 
 /// The documented JSON of `config show`.
 #[derive(Debug, Serialize)]
@@ -49,9 +54,18 @@ struct FaultRow {
 }
 
 /// Shows every key.
-pub(crate) fn show(args: &ConfigArgs, configuration: &Configuration, matches: &ArgMatches) -> Result<Exit> {
-    refuse(configuration.faults().iter().cloned().chain(configuration.faults_of_environment()))?;
-    let effective = configuration.effective(matches);
+pub(crate) fn show(
+    args: &ConfigShowArgs,
+    configuration: &Configuration,
+    matches: &ArgMatches,
+) -> Result<Exit> {
+    refuse(configuration.all_faults())?;
+    let line =
+        ["longhaul", "queue", "run"].map(OsString::from).into_iter().chain(args.of_run.iter().cloned());
+    let command = crate::args::command();
+    let of_run =
+        command.clone().try_get_matches_from(line).unwrap_or_else(|error| refusal::end(&command, error));
+    let effective = configuration.effective(&[matches, &of_run]);
     print_data(&match args.format {
         Format::Json | Format::Jsonl => {
             let values = effective
@@ -72,8 +86,7 @@ pub(crate) fn show(args: &ConfigArgs, configuration: &Configuration, matches: &A
 
 /// Names every fault.
 pub(crate) fn check(args: &ConfigArgs, configuration: &Configuration, console: &Console) -> Result<Exit> {
-    let mut faults = configuration.faults().to_vec();
-    faults.extend(configuration.faults_of_environment());
+    let mut faults = configuration.all_faults();
     if faults.is_empty() {
         faults = faults_together(configuration);
     }

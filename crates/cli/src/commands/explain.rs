@@ -11,7 +11,7 @@ use longhaul_queue_core::{
 use longhaul_worker::is_out_of_attempts;
 use serde::Serialize;
 
-use super::jobs::{find, say_missing};
+use super::jobs::{find, say_missing, say_namesake};
 use crate::args::{ExplainArgs, Format, Global};
 use crate::exit::Exit;
 use crate::limits;
@@ -31,14 +31,14 @@ pub(crate) async fn explain(
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
     let rules = limits::rules(&args.limits, global.keying())?;
-    let Some((job, _)) = find(&store, &args.id).await? else {
-        say_missing(&store, &args.id, console);
+    let Some((job, _)) = find(&store, &args.id, args.number.job).await? else {
+        say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
     };
     let explanation = match store.admin.explain(&job.artifact_id, &rules).await {
         // No row is ever removed, so somebody has replaced the queue meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            say_missing(&store, &args.id, console);
+            say_missing(&store, &args.id, args.number.job, console);
             return Ok(Exit::Failure);
         }
         explanation => explanation?,
@@ -49,6 +49,7 @@ pub(crate) async fn explain(
         Format::Json | Format::Jsonl => print_data(&serde_json::to_string(&Shape::new(&job, &told, now))?)?,
         Format::Table => print_text(&table(&rows(&job, &told, now)))?,
     }
+    say_namesake(&store, &args.id, &job, console).await?;
     Ok(Exit::Success)
 }
 

@@ -13,7 +13,7 @@ use crate::exit::{Exit, UsageError};
 use crate::import::{Import, ImportReport, Importer, Input, Making, Source, is_same_file};
 use crate::output::{Console, print_data, table};
 use crate::signals::Signals;
-use crate::store::Store;
+use crate::store::Opening;
 
 /// Imports files.
 pub(crate) async fn import(
@@ -27,25 +27,32 @@ pub(crate) async fn import(
         Some(old) => Input::DocsToKg(Box::new(open_old(old, &global.queue).await?)),
         None => Input::Lines(open_all(&args.files)?),
     };
-    let store = Store::open(global, true, Arc::clone(&clock)).await?;
+    let opening = Opening::new(global, Arc::clone(&clock));
+    // What is wrong with a queue that is there is said before anything is read.
+    if global.queue.exists() {
+        opening.store().await?;
+    }
     let mut signals = Signals::listen()?;
     let importer = Importer {
-        queue: Arc::clone(&store.queue),
-        admin: Arc::clone(&store.admin),
-        making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
+        store: &opening,
+        making: Making { keying: global.keying(), clock: Arc::clone(&clock) },
         clock,
         console,
         signals: Some(&mut signals),
     };
     let import = Import { input, limit: args.limit, rejects: args.rejects, strict: args.strict };
     let done = importer.run(import).await?;
+    let queue = global.queue.display();
+    if done.exit == Exit::Success {
+        opening.store().await?;
+    } else if !global.queue.exists() {
+        console.note(&format!("nothing is in, so no queue was made at {queue}"));
+    }
     print_report(&done.report, args.format, console)?;
     let to_fetch = done.report.states.map_or(done.report.added, |states| states.queued);
     if to_fetch > 0 && done.exit == Exit::Success {
-        console.note(&format!(
-            "{0} is filled; fetch it with `longhaul --queue {0} queue run --drain`",
-            store.name()
-        ));
+        console
+            .note(&format!("{queue} is filled; fetch it with `longhaul --queue {queue} queue run --drain`"));
     }
     Ok(done.exit)
 }

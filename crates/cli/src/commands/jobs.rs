@@ -15,9 +15,16 @@ use crate::output::{Console, rfc3339};
 use crate::store::Store;
 
 /// Finds a job by its artifact as a user would type it, else by its number. Who has an artifact that is called like a
-/// number means the artifact.
-pub(super) async fn find(store: &Store, typed: &str) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
+/// number means the artifact, unless `is_number` says otherwise.
+pub(super) async fn find(
+    store: &Store,
+    typed: &str,
+    is_number: bool,
+) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
     let typed = typed.trim();
+    if is_number {
+        return by_number(store, typed).await;
+    }
     let normalised = named(typed).ok().map(|record| record.artifact_id);
     let mut keys: Vec<&str> = normalised.iter().map(String::as_str).chain([typed]).collect();
     keys.dedup();
@@ -27,6 +34,11 @@ pub(super) async fn find(store: &Store, typed: &str) -> Result<Option<(JobRecord
             return Ok(Some(found));
         }
     }
+    by_number(store, typed).await
+}
+
+/// The job of this number; `None` also for what is no number.
+async fn by_number(store: &Store, typed: &str) -> Result<Option<(JobRecord, Vec<HistoryEntry>)>> {
     let Some(number) = typed.parse::<i64>().ok().filter(|number| *number > 0) else { return Ok(None) };
     let page = JobPage { after: Some(JobId(number - 1)), limit: 1 };
     let found = store.admin.list(&JobFilter::default(), page).await?;
@@ -37,13 +49,39 @@ pub(super) async fn find(store: &Store, typed: &str) -> Result<Option<(JobRecord
 }
 
 /// Says that something is not in the queue, and what to do.
-pub(super) fn say_missing(store: &Store, typed: &str, console: &Console) {
+pub(super) fn say_missing(store: &Store, typed: &str, is_number: bool, console: &Console) {
+    if is_number {
+        console.error(&format!(
+            "{} has no job {typed}; `longhaul queue list` shows the numbers that there are",
+            store.name()
+        ));
+        return;
+    }
     let known = named(typed).ok().map(|record| record.artifact_id).filter(|id| id != typed.trim());
     let looked = known.map_or_else(String::new, |id| format!(" (looked for {id})"));
     console.error(&format!(
         "{typed} is not in {}{looked}; `longhaul queue list` shows what is, `longhaul queue enqueue` adds it",
         store.name()
     ));
+}
+
+/// Says of an artifact that is called like a number that there is a job of this number too.
+pub(super) async fn say_namesake(
+    store: &Store,
+    typed: &str,
+    job: &JobRecord,
+    console: &Console,
+) -> Result<()> {
+    let typed = typed.trim();
+    if typed.parse::<i64>().is_ok_and(|number| number != job.id.0)
+        && let Some((other, _)) = by_number(store, typed).await?
+    {
+        console.note(&format!(
+            "this is the artifact that is called {typed}; job {typed} is {}: --job means that one",
+            other.artifact_id
+        ));
+    }
+    Ok(())
 }
 
 /// The lane of a host as this queue keys hosts.

@@ -49,8 +49,11 @@ pub(crate) async fn lanes(
             }
         }
         Format::Table if rows.is_empty() => {
-            console
-                .note(&format!("no host in {} has anything waiting, in flight or to remember", store.name()));
+            let what = "has anything waiting, in flight or to remember";
+            console.note(&match &args.after {
+                Some(_) => format!("no host after that one, by name, {what} in {}", store.name()),
+                None => format!("no host in {} {what}", store.name()),
+            });
         }
         Format::Table => {
             print_data(&table(&rows, &rules, now).text(data_width()))?;
@@ -263,7 +266,7 @@ mod tests {
     #[test]
     fn the_json_of_a_page() {
         let (rows, rules) = (rows(), LaneRules::default());
-        let lanes = rows[2..6].iter().map(|row| Shape::new(row, &rules, NOON)).collect();
+        let lanes = rows[2..7].iter().map(|row| Shape::new(row, &rules, NOON)).collect();
         insta::assert_snapshot!(
             serde_json::to_string_pretty(&Page { lanes, next: Some("z.example") }).unwrap()
         );

@@ -1,5 +1,6 @@
 //! `longhaul queue list`.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -28,6 +29,9 @@ pub(crate) async fn list(
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
     let filter = JobFilter { state: args.state, ..filter(&store, &args.filter)? };
     if args.output.format == Format::Jsonl {
+        if std::io::stdout().is_terminal() {
+            console.warn("the URLs are shown as they were imported, with keys that may stand in them; do not pass this on");
+        }
         return stream(&store, &filter, &args).await;
     }
     let limit = args.limit.unwrap_or(SHOWN);
@@ -43,7 +47,7 @@ pub(crate) async fn list(
         return Ok(Exit::Success);
     }
     if jobs.is_empty() {
-        console.note(&format!("no job in {} is meant by that", store.name()));
+        console.note(&nothing(&store, &filter, args.after).await?);
         return Ok(Exit::Success);
     }
     print_data(&table(&jobs, wall(clock.as_ref())).text(data_width()))?;
@@ -51,6 +55,35 @@ pub(crate) async fn list(
         console.note(&format!("there are more; go on with --after {next}"));
     }
     Ok(Exit::Success)
+}
+
+/// Why there is nothing to show.
+async fn nothing(store: &Store, filter: &JobFilter, after: Option<JobId>) -> Result<String> {
+    let has = async |filter: &JobFilter| -> Result<bool> {
+        Ok(!store.admin.list(filter, JobPage { after: None, limit: 1 }).await?.is_empty())
+    };
+    let name = store.name();
+    if !has(&JobFilter::default()).await? {
+        return Ok(format!("{name} is empty; `longhaul queue import FILE` fills it"));
+    }
+    if let Some(lane) = &filter.lane
+        && !has(&JobFilter { lane: Some(lane.clone()), ..JobFilter::default() }).await?
+    {
+        return Ok(format!(
+            "no job in {name} belongs to {lane}; a port belongs to the name, and `longhaul queue lanes` shows all names"
+        ));
+    }
+    let of = [
+        filter.state.map(|state| format!("is {}", state.as_str())),
+        filter.lane.as_ref().map(|lane| format!("belongs to {lane}")),
+        filter.reason.as_ref().map(|reason| format!("has the reason {reason}")),
+    ];
+    let of: Vec<String> = of.into_iter().flatten().collect();
+    let of = if of.is_empty() { "is there".to_owned() } else { of.join(" and ") };
+    Ok(match after {
+        Some(after) => format!("no job of a number above {after} {of} in {name}"),
+        None => format!("no job in {name} {of}"),
+    })
 }
 
 /// The filter of the command line.

@@ -13,6 +13,10 @@ use crate::args::{CompletionsArgs, ManArgs};
 use crate::exit::{Exit, UsageError};
 use crate::output::print_data;
 
+/// What the program's page says of variables.
+const VARIABLES: &str =
+    "Every option can come from the environment: \\-\\-max\\-per\\-host is LONGHAUL_MAX_PER_HOST.";
+
 /// Prints completions.
 pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Result<Exit> {
     let mut script = Vec::new();
@@ -94,11 +98,30 @@ fn render(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
     let text = text
         .replace(".SH EXTRA\nExample:\n", ".SH EXAMPLES\n")
         .replace("\nExit codes:\n", "\n.SH \"EXIT STATUS\"\n");
+    let mut text = with_values(text, command);
+    if file == "longhaul.1" {
+        text.extend([".SH ENVIRONMENT\n", VARIABLES, "\n"]);
+    }
     pages.push(Page { file, text });
     for below in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         render(below, pages)?;
     }
     Ok(())
+}
+
+/// The synopsis with the names of the flags' values, which it is made without.
+fn with_values(text: String, command: &Command) -> String {
+    let Some((above, rest)) = text.split_once(".SH SYNOPSIS\n") else { return text };
+    let Some((synopsis, below)) = rest.split_once("\n.SH ") else { return text };
+    let mut synopsis = synopsis.to_owned();
+    for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+        let Some(long) = arg.get_long() else { continue };
+        let names = arg.get_value_names().unwrap_or_default().join(" ");
+        let names = if names.is_empty() { arg.get_id().as_str().to_uppercase() } else { names };
+        let flag = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
+        synopsis = synopsis.replace(&flag, &format!("{flag} \\fI{}\\fR", names.replace('-', "\\-")));
+    }
+    format!("{above}.SH SYNOPSIS\n{synopsis}\n.SH {below}")
 }
 
 fn without_help(command: Command) -> Command {
@@ -124,7 +147,13 @@ mod tests {
             assert!(page("longhaul.1").contains(section), "{}", page("longhaul.1"));
         }
         assert!(!pages.iter().any(|page| page.text.contains("EXTRA")));
-        assert!(page("longhaul-queue-run.1").contains("drain\\-horizon"));
+        let run = page("longhaul-queue-run.1");
+        let (synopsis, _) = run.split_once(".SH DESCRIPTION").unwrap();
+        assert!(run.contains("drain\\-horizon"));
+        for named in [r"\fB\-\-workers\fR \fIN\fR", r"\fB\-\-rate\fR \fIHOST=RATE\fR", r"[\fB\-\-drain\fR]"] {
+            assert!(synopsis.contains(named), "{named}: {synopsis}");
+        }
+        assert!(page("longhaul.1").contains(".SH ENVIRONMENT\n"));
         let manifest = page("longhaul-queue-run.1");
         assert!(manifest.contains("for each ended job") && !manifest.contains("In place of"), "{manifest}");
         assert!(page("longhaul-config-check.1").contains("LONGHAUL_CONFIG"));

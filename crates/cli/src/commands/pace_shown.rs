@@ -29,31 +29,37 @@ impl InForce {
     /// `None` if nothing limits how often the host is asked.
     pub(crate) fn new(row: &LaneRow, rules: &LaneRules) -> Option<Self> {
         let (configured, _) = rules.pace(&row.lane, Role::Artifact);
+        // Of the two the one by which what is queued takes longer.
+        let starts = row.queued.max(2);
         let host = row.pace.as_ref().map(|pace| (pace.controller, Duration::from_micros(pace.every_us)));
-        // Of a configured pace with several windows the one that is slower in the long run is compared.
-        let long_run = configured.windows().iter().map(|window| window.unit() / window.limit()).max();
-        let (controller, every) = match (host, long_run) {
-            (None, None) => return None,
-            (Some((controller, every)), Some(configured)) if every > configured => (controller, every),
-            (Some((controller, every)), None) => (controller, every),
-            (_, Some(_)) => (Controller::Configured, Duration::ZERO),
-        };
-        let text = match controller {
-            Controller::Configured => configured.to_string(),
-            _ => rate(every),
+        let host = host.filter(|(_, every)| of_host(*every, starts) > of_configured(configured, starts));
+        let (controller, every, text) = match host {
+            Some((controller, every)) => (controller, every, rate(every)),
+            None if configured.is_off() => return None,
+            None => (Controller::Configured, Duration::ZERO, configured.to_string()),
         };
         Some(Self { text, controller, configured: configured.clone(), every })
     }
 
     /// How long so many starts take at least.
     pub(crate) fn takes(&self, starts: u64) -> Duration {
-        let many = |starts: u64| u32::try_from(starts).unwrap_or(u32::MAX);
-        let configured = self.configured.windows().iter().map(|window| {
-            window.interval().saturating_mul(many(starts.saturating_sub(u64::from(window.burst()))))
-        });
-        let host = (self.every * 11 / 10).saturating_mul(many(starts.saturating_sub(1)));
-        configured.chain([host]).max().unwrap_or_default()
+        of_configured(&self.configured, starts).max(of_host(self.every, starts))
     }
+}
+
+fn of_configured(pace: &Pace, starts: u64) -> Duration {
+    let windows = pace.windows().iter();
+    let longest = windows.map(|window| window.interval().saturating_mul(many(starts, window.burst()))).max();
+    longest.unwrap_or_default()
+}
+
+fn of_host(every: Duration, starts: u64) -> Duration {
+    (every * 11 / 10).saturating_mul(many(starts, 1))
+}
+
+/// The starts that wait for others.
+fn many(starts: u64, burst: u32) -> u32 {
+    u32::try_from(starts.saturating_sub(u64::from(burst))).unwrap_or(u32::MAX)
 }
 
 /// A time between two starts as a rate.

@@ -24,9 +24,14 @@ pub(crate) async fn pause(
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
     let lane = args.lane.as_ref().map(|host| lane_of(&store, host)).transpose()?;
     let reason = who_and_why(&who(), args.reason.as_deref());
-    store.admin.pause(lane.as_ref(), args.length, &reason).await?;
+    let before = store.admin.pause(lane.as_ref(), args.length, &reason).await?;
     let done = Done::paused(lane.as_ref(), &reason, args.length, wall(clock.as_ref()));
     print_data(&done.shown(args.output.format)?)?;
+    if let Some(before) = before {
+        console.warn(&format!(
+            "it was paused already, by {before}; that pause and its end are replaced by this one"
+        ));
+    }
     console
         .note("what is in flight goes on to its end; running processes start nothing more within a second");
     // Last: a long queue takes its time to look through, and the pause holds already.
@@ -80,9 +85,28 @@ fn who_and_why(who: &str, why: Option<&str>) -> String {
 fn who() -> String {
     let named = |variable: &str| std::env::var(variable).ok().filter(|name| !name.trim().is_empty());
     let user = named("SUDO_USER").or_else(|| named("USER")).or_else(|| named("LOGNAME"));
+    let user = user.or_else(system_user);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| named("HOSTNAME"));
     let host = host.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     format!("{}@{}", user.as_deref().unwrap_or("somebody"), host.as_deref().unwrap_or("somewhere"))
+}
+
+/// Who this process runs as, by name if the machine has one for it. A job of cron has no variable that says so.
+fn system_user() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+
+    let id = std::fs::metadata("/proc/self").ok()?.uid();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    Some(user_of(&users, id).map_or_else(|| format!("user {id}"), str::to_owned))
+}
+
+/// The name of a user in the text of `/etc/passwd`.
+fn user_of(users: &str, id: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(id)).then_some(name)
+    })
 }
 
 /// The documented JSON of both commands. `lane` is `null` for everything, `until` for a pause without an end.
@@ -148,6 +172,16 @@ impl<'a> Done<'a> {
 mod tests {
     use super::super::jobs::samples::NOON;
     use super::*;
+
+    #[test]
+    fn a_user_has_the_name_that_the_system_gives() {
+        let users = "root:x:0:0:root:/root:/bin/sh\n\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(
+            (user_of(users, 0), user_of(users, 1000), user_of(users, 7)),
+            (Some("root"), Some("ann"), None)
+        );
+        assert!(system_user().is_some());
+    }
 
     #[test]
     fn a_pause_says_who_why_and_until_when() {

@@ -70,11 +70,11 @@ async fn act(
     let mut found: Vec<JobRecord> = Vec::new();
     let mut exit = Exit::Success;
     for typed in &args.ids {
-        match find(&store, typed).await? {
+        match find(&store, typed, args.number.job).await? {
             Some((job, _)) if found.iter().any(|other| other.id == job.id) => {}
             Some((job, _)) => found.push(job),
             None => {
-                say_missing(&store, typed, console);
+                say_missing(&store, typed, args.number.job, console);
                 exit = Exit::Failure;
             }
         }

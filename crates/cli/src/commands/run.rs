@@ -29,7 +29,7 @@ use crate::limits;
 use crate::output::{Console, count, duration, number_of, pause, print_data, print_text};
 use crate::progress::RunObserver;
 use crate::signals::Signals;
-use crate::store::Store;
+use crate::store::{Opening, Store};
 use crate::summary::{End, Summary};
 
 /// Runs the queue.
@@ -51,8 +51,7 @@ pub(crate) async fn run(
     let mut exit = Exit::Success;
     if !sources.is_empty() {
         let importer = Importer {
-            queue: Arc::clone(&store.queue),
-            admin: Arc::clone(&store.admin),
+            store: &Opening::opened(store.clone()),
             making: Making { keying: store.keying.clone(), clock: Arc::clone(&clock) },
             clock: Arc::clone(&clock),
             console,
@@ -84,11 +83,7 @@ pub(crate) async fn run(
         return nothing_to_do(&store, &args, (&stats, &rules), &records, console, exit);
     }
     say_start(&store, &args, &rules, &stats, console);
-    for proxy in http.proxies() {
-        console.note(&format!(
-            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
-        ));
-    }
+    say_proxies(&http, console);
 
     let telemetry = Telemetry::start(&args, export, &store, &rules, &clock, console)?;
     let (observer, notices) = RunObserver::new(Arc::clone(&clock));
@@ -279,6 +274,14 @@ fn say_start(store: &Store, args: &RunArgs, rules: &LaneRules, stats: &QueueStat
     }
     if args.contact.is_none() {
         console.note("         give --contact EMAIL, so that a provider can reach you before it blocks you");
+    }
+}
+
+fn say_proxies(http: &HttpPipeline, console: &Console) {
+    for proxy in http.proxies() {
+        console.note(&format!(
+            "proxy    {proxy}: it looks names up, so which addresses are contacted is its affair"
+        ));
     }
 }
 

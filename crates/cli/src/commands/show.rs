@@ -8,7 +8,7 @@ use longhaul_queue_core::{HistoryEntry, JobRecord, JobState, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::jobs::{HistoryShape, JobShape, find, say_missing};
+use super::jobs::{HistoryShape, JobShape, find, say_missing, say_namesake};
 use crate::args::{Format, Global, ShowArgs};
 use crate::exit::Exit;
 use crate::output::{Column, Console, Grid, data_width, from_now, print_data, rfc3339, table, wall};
@@ -22,18 +22,43 @@ pub(crate) async fn show(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let Some((job, history)) = find(&store, &args.id).await? else {
-        say_missing(&store, &args.id, console);
+    let Some((job, kept)) = find(&store, &args.id, args.number.job).await? else {
+        say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
     };
+    let history = told(&job, kept);
     print_data(&match args.output.format {
         Format::Json | Format::Jsonl => serde_json::to_string(&Shape::new(&job, &history))?,
         Format::Table => text(&job, &history, wall(clock.as_ref()), data_width()),
     })?;
+    say_namesake(&store, &args.id, &job, console).await?;
     if !job.state.is_terminal() {
         console.note(&format!("why it is not running now: `longhaul queue explain {}`", job.id));
     }
     Ok(Exit::Success)
+}
+
+/// The history as it is told: what the queue keeps, and what the row itself says. Of a first try that succeeds, as most do,
+/// nothing else is kept; nor of a job that was pruned.
+fn told(job: &JobRecord, kept: Vec<HistoryEntry>) -> Vec<HistoryEntry> {
+    let line = |at, event: &str, reason: Option<String>| HistoryEntry {
+        at,
+        event: event.to_owned(),
+        reason,
+        worker: None,
+    };
+    let is_adopted = kept.last().is_some_and(|oldest| oldest.event == "adopted");
+    let begun = (!is_adopted).then(|| line(job.created_at, "enqueue", None));
+    let end = match job.state {
+        JobState::Done => "complete",
+        JobState::Skipped if job.reason.as_deref() == Some("cancelled") => "cancel",
+        JobState::Skipped => "skip",
+        JobState::Error => "fail",
+        JobState::Queued | JobState::InProgress => "",
+    };
+    let ended = job.finished_at.filter(|_| kept.is_empty() && job.state.is_terminal());
+    let ended = ended.map(|at| line(at, end, job.reason.clone()));
+    ended.into_iter().chain(kept).chain(begun).collect()
 }
 
 /// The documented JSON: a job as `list` has it, with what its end recorded and its history, newest first.
@@ -145,7 +170,8 @@ mod tests {
     #[test]
     fn the_text_of_each_kind_of_job() {
         let now = Timestamp(NOON.0 + 7_200_000);
-        let shown: Vec<String> = jobs().iter().map(|job| text(job, &[], now, Some(80))).collect();
+        let told = |job: &JobRecord| told(job, Vec::new());
+        let shown: Vec<String> = jobs().iter().map(|job| text(job, &told(job), now, Some(80))).collect();
         insta::assert_snapshot!(shown.join("----\n"));
         insta::assert_snapshot!(text(&jobs()[4], &history(), now, Some(80)));
     }

@@ -91,6 +91,8 @@ struct Shape<'a> {
     at: Option<String>,
     counts: Counts,
     ready: Counted,
+    /// Would be ready if their hosts were not cooling down or paused.
+    closed: Counted,
     delayed: Counted,
     oldest_ready_seconds: Option<f64>,
     next_open_seconds: Option<f64>,
@@ -132,6 +134,7 @@ impl<'a> Shape<'a> {
                 total: counts.total(),
             },
             ready: Counted::new(stats.ready, COUNTED),
+            closed: Counted::new(stats.closed, COUNTED),
             delayed: Counted::new(stats.delayed, COUNTED),
             oldest_ready_seconds: seconds(stats.oldest_ready),
             next_open_seconds: seconds(stats.next_open),
@@ -151,10 +154,14 @@ fn rows(queue: &str, stats: &QueueStats) -> Vec<(&'static str, String)> {
     let counts = &stats.counts;
     let mut queued = count(counts.queued);
     if counts.queued > 0 {
-        let (ready, delayed) = (Counted::shown(stats.ready, COUNTED), Counted::shown(stats.delayed, COUNTED));
-        let oldest =
-            stats.oldest_ready.map(|age| format!("; the oldest has been ready for {}", duration(age)));
-        queued = format!("{queued} ({ready} ready, {delayed} delayed{})", oldest.unwrap_or_default());
+        let shown = |many| Counted::shown(many, COUNTED);
+        let (ready, delayed) = (shown(stats.ready), shown(stats.delayed));
+        let closed = match stats.closed {
+            0 => String::new(),
+            many => format!("{} at closed hosts, ", shown(many)),
+        };
+        let oldest = stats.oldest_ready.map(|age| format!("; the oldest has waited for {}", duration(age)));
+        queued = format!("{queued} ({ready} ready, {closed}{delayed} delayed{})", oldest.unwrap_or_default());
     }
     let mut rows = vec![
         ("queue", queue.to_owned()),
@@ -207,6 +214,7 @@ mod tests {
         QueueStats {
             counts: StateCounts { queued: 12_345, in_progress: 8, done: 1_000_000, skipped: 7, error: 1 },
             ready: 10_001,
+            closed: 300,
             delayed: 44,
             oldest_ready: Some(Duration::from_secs(3_725)),
             lanes_cooling: 2,

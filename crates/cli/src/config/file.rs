@@ -98,7 +98,7 @@ impl ConfigFile {
                 let (table, errors) = DeTable::parse_recoverable(&text);
                 for error in errors {
                     let line = error.span().map_or(1, |span| line_of(&text, span.start));
-                    fault(line, format!("this is not TOML: {}", error.message()));
+                    fault(line, not_toml(&text, &error));
                 }
                 flatten(&text, table.get_ref(), &mut Vec::new(), &mut entries);
             }
@@ -108,6 +108,17 @@ impl ConfigFile {
         }
         Some(Self { name, entries })
     }
+}
+
+/// What is wrong, without the text around it, which may be a secret. A key is none.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let said = error.message();
+    if !said.contains("duplicate key") {
+        return format!("this is not TOML: {said}");
+    }
+    let key =
+        error.span().and_then(|span| text.get(span)).map(str::trim).filter(|key| !key.contains(['=', '\n']));
+    format!("{} stands twice; leave one of the two", key.unwrap_or("a key"))
 }
 
 /// Where a file is looked for: the working directory, then the user's folder for configurations.
@@ -198,6 +209,12 @@ mod tests {
             "{faults:?}"
         );
         assert_eq!(entries[0].key(), "queue.path");
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named() {
+        let (_, faults) = read("[http]\ncontact = \"a@b.c\"\nno_robots = true\ncontact = \"d@e.f\"\n");
+        assert_eq!(faults, [":4: contact stands twice; leave one of the two"]);
     }
 
     #[test]

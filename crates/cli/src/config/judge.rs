@@ -64,12 +64,7 @@ pub(super) fn entry(settings: &[Setting], entry: &Entry) -> Result<Judged, Strin
     }
     let values = texts(setting.kind, path, &entry.value)
         .ok_or_else(|| format!("it is {}; {} is wanted", entry.value.what(), setting.kind.wanted()))?;
-    // A key that several commands have is well-formed if it is for one of them.
-    let mut judged = setting.flags.iter().map(|(_, arg)| flag(arg, &values));
-    let first = judged.next().unwrap_or(Ok(()));
-    if first.is_err() && !judged.any(|one| one.is_ok()) {
-        return Err(first.err().unwrap_or_default());
-    }
+    any_flag(setting, &values)?;
     Ok(Judged::Setting { index, values })
 }
 
@@ -116,6 +111,13 @@ fn only_in_file(index: usize, value: &Value) -> Result<Judged, String> {
         _ => return Err(of_kind(Kind::Switch)),
     };
     Ok(Judged::OnlyInFile { index, value: text })
+}
+
+/// Whether a flag of a setting would take these values: what several commands have is well-formed if it is for one of them.
+pub(super) fn any_flag(setting: &Setting, values: &[String]) -> Result<(), String> {
+    let mut judged = setting.flags.iter().map(|(_, arg)| flag(arg, values));
+    let first = judged.next().unwrap_or(Ok(()));
+    if first.is_ok() || judged.any(|one| one.is_ok()) { Ok(()) } else { first }
 }
 
 /// Whether a flag would take these values.

@@ -47,6 +47,7 @@ const PLACES: &[(&[&str], &str, &str, &str)] = &[
     (RUN, "max_errors", "budgets", "max_errors"),
     (STORING, "output_dir", "files", "output_dir"),
     (RUN, "layout", "files", "layout"),
+    (RUN, "dedupe", "files", "dedupe"),
     (RUN, "manifest", "files", "manifest"),
     (RUN, "attempts", "files", "attempts"),
     (RUN, "attempts_max_size", "files", "attempts_max"),
@@ -55,6 +56,7 @@ const PLACES: &[(&[&str], &str, &str, &str)] = &[
     (RUN, "metrics_listen", "metrics", "listen"),
     (RUN, "metrics_label_values", "metrics", "label_values"),
     (LIMITED, "contact", "http", "contact"),
+    (RUN, "resolvers", "http", "resolvers"),
     (RUN, "allow_network", "http", "allow_networks"),
     (RUNNING, "no_robots", "http", "no_robots"),
     (RUN, "connect_timeout", "http", "connect_timeout"),
@@ -78,9 +80,11 @@ const OF_ONE_CALL: &[&str] = &[
     "from_docstokg",
     "import",
     "input",
+    "job",
     "lane",
     "limit",
     "older_than",
+    "output",
     "reason",
     "repair",
     "state",
@@ -176,7 +180,7 @@ pub(crate) fn catalogue(command: &Command) -> Vec<Setting> {
 /// Whether a flag has a key; those that say what one call is to do have none.
 pub(crate) fn has_key(arg: &Arg) -> bool {
     let id = arg.get_id().as_str();
-    arg.get_long().is_some() && !matches!(id, "help" | "version") && !OF_ONE_CALL.contains(&id)
+    arg.get_long().is_some() && !matches!(id, "help" | "help_all" | "version") && !OF_ONE_CALL.contains(&id)
 }
 
 fn collect(command: &Command, path: &[String], settings: &mut Vec<Setting>) {

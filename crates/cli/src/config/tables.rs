@@ -38,10 +38,13 @@ impl Configuration {
 
     /// One row for each host (and header) that anybody names, with the strongest value; and for rates those that are
     /// built in.
-    pub(super) fn effective_table(&self, index: usize) -> Vec<Effective> {
-        let kind = self.settings[index].kind;
+    pub(super) fn effective_table(&self, index: usize, lines: &[&ArgMatches]) -> Vec<Effective> {
+        let setting = &self.settings[index];
+        let kind = setting.kind;
+        let flag = Origin::Flag(setting.flag());
+        let given = self.of_flags(index, lines).into_iter().flatten().map(|text| (text, flag.clone()));
         let mut rows: Vec<Effective> = if kind == Kind::Rates { built_in() } else { Vec::new() };
-        for (text, origin) in self.of_file(kind).into_iter().chain(self.of_environment(kind)) {
+        for (text, origin) in self.of_file(kind).into_iter().chain(self.of_environment(kind)).chain(given) {
             let Some((key, value)) = row(kind, &text) else { continue };
             rows.retain(|row| row.key != key);
             rows.push(Effective { key, kind, values: vec![value], origin });

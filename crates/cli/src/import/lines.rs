@@ -7,7 +7,7 @@ const KEPT: usize = 4096;
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// A whole line without its end.
     Whole(&'a [u8]),
     /// The start of a line that is longer than allowed; the rest was passed over.
@@ -16,20 +16,27 @@ pub(super) enum Line<'a> {
 
 /// Reads lines of at most `most` bytes.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     most: usize,
     line: Vec<u8>,
+    has_end: bool,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(input: R, most: usize) -> Self {
-        Self { input, most, line: Vec::new() }
+    pub(crate) fn new(input: R, most: usize) -> Self {
+        Self { input, most, line: Vec::new(), has_end: true }
+    }
+
+    /// Whether the line that was read last had a line end; only a file's last one may have none.
+    pub(crate) fn has_end(&self) -> bool {
+        self.has_end
     }
 
     /// The next line, or `None` at the end. A last line without a line end counts.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
+        self.has_end = false;
         let mut too_long = false;
         let mut any = false;
         loop {
@@ -58,6 +65,7 @@ impl<R: BufRead> Lines<R> {
             let used = end.map_or(chunk.len(), |end| end + 1);
             self.input.consume(used);
             if end.is_some() {
+                self.has_end = true;
                 break;
             }
         }
@@ -112,5 +120,6 @@ mod tests {
         assert!(matches!(lines.next_line().unwrap(), Some(Line::TooLong(start)) if start.len() == KEPT));
         assert!(lines.line.capacity() <= 4 << 20, "{}", lines.line.capacity());
         assert_eq!(lines.next_line().unwrap(), Some(Line::Whole(b"next")));
+        assert!(lines.has_end());
     }
 }

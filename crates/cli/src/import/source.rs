@@ -44,12 +44,12 @@ impl Source {
     }
 
     /// Whether this is that file.
-    pub(super) fn is_file(&self, path: &Path) -> bool {
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
         self.path.as_ref().is_some_and(|own| is_same_file(own, path))
     }
 
     /// Makes sure that it can be read twice: what can be read only once is first written to a temporary file.
-    pub(super) fn make_repeatable(&mut self) -> Result<()> {
+    pub(crate) fn make_repeatable(&mut self) -> Result<()> {
         let mut once: Box<dyn Read + '_> = match &mut self.input {
             Input::File(_) => return Ok(()),
             Input::Once(file) => Box::new(file),
@@ -64,7 +64,7 @@ impl Source {
     }
 
     /// Its text, unpacked; from its start, if it can be read again.
-    pub(super) fn reader(&mut self) -> Result<Box<dyn BufRead + '_>> {
+    pub(crate) fn reader(&mut self) -> Result<Box<dyn BufRead + '_>> {
         let name = &self.name;
         let input: Box<dyn Read> = match &mut self.input {
             Input::File(file) => {

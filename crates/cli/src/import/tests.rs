@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::Path;
 
 use longhaul_limiter::{LaneRules, ManualClock};
-use longhaul_queue_core::MemoryQueue;
+use longhaul_queue_core::{MemoryQueue, QueueAdmin, WorkQueue};
 use tempfile::TempDir;
 
 use super::*;
 use crate::exit::UsageError;
+use crate::store::Store;
 
 /// A queue and a folder, fresh for each test.
 struct Bench {
@@ -35,9 +36,15 @@ impl Bench {
         let mut import = Import { input: Input::Lines(sources), limit: None, rejects: None, strict: false };
         change(&mut import);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let importer = Importer {
+        let store = Store {
+            path: PathBuf::from("memory"),
             queue: Arc::clone(&self.queue) as Arc<dyn WorkQueue>,
             admin: Arc::clone(&self.queue) as Arc<dyn QueueAdmin>,
+            id: "memory".to_owned(),
+            keying: LaneRules::default().keying,
+        };
+        let importer = Importer {
+            store: &Opening::opened(store),
             making: Making { keying: LaneRules::default().keying, clock: Arc::clone(&clock) },
             clock,
             console: &Console::new(true),

@@ -7,9 +7,10 @@ use longhaul_queue_core::Timestamp;
 
 use super::duration;
 
-/// A wall time as RFC 3339, in UTC: `2026-01-31T12:00:00.25Z`. `None` for one that never comes.
+/// A wall time as RFC 3339, in UTC and always to the millisecond, so that texts sort as times do: `2026-01-31T12:00:00.250Z`.
+/// `None` for one that never comes.
 pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
-    jiff::Timestamp::from_millisecond(at.0).ok().map(|time| time.to_string())
+    jiff::Timestamp::from_millisecond(at.0).ok().map(|time| format!("{time:.3}"))
 }
 
 /// The wall time now.
@@ -38,7 +39,7 @@ mod tests {
     #[test]
     fn programs_get_rfc_3339_and_people_how_far_it_is() {
         let at = Timestamp(1_769_860_800_250);
-        assert_eq!(rfc3339(at).as_deref(), Some("2026-01-31T12:00:00.25Z"));
+        assert_eq!(rfc3339(at).as_deref(), Some("2026-01-31T12:00:00.250Z"));
         assert_eq!(rfc3339(Timestamp::NEVER), None);
         let shown = |millis: i64| from_now(Timestamp(at.0 + millis), at);
         assert_eq!([0, 300_000, -11_400_000].map(shown), ["now", "in 5m", "3h 10m ago"]);

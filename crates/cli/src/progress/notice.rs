@@ -17,20 +17,71 @@ const REPEAT: Duration = Duration::from_mins(1);
 /// How many closed hosts are remembered.
 const MOST_LANES: usize = 1_000;
 
+/// What is worth saying at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// This.
+    Say(String),
+    /// That nothing can start at the moment. For how long, and for what it waits, the queue knows.
+    Idle,
+}
+
+/// What was said last of a run that waits.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    until: Duration,
+    full: Option<Duration>,
+}
+
+impl Waits {
+    /// What to say of a wait until something can start, or for other runs' requests (`is_full`), if anything.
+    pub(crate) fn say(
+        &mut self,
+        starts_at: Option<Duration>,
+        is_full: bool,
+        now: Duration,
+    ) -> Option<String> {
+        let Some(until) = starts_at else {
+            if !is_full || self.full.is_some_and(|at| now < at + REPEAT) {
+                return None;
+            }
+            self.full = Some(now);
+            return Some(
+                "the hosts that are left have all the requests in flight that they may, from other runs; waiting for one to \
+                 end"
+                    .to_owned(),
+            );
+        };
+        let wait = until.saturating_sub(now);
+        // The same end, seen a moment later, is no news.
+        if wait < LONG_WAIT || until.abs_diff(self.until) < Duration::from_secs(5) {
+            return None;
+        }
+        self.until = until;
+        Some(format!("nothing can start for {}; waiting", duration(wait)))
+    }
+}
+
 /// What was said last.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     closed: HashMap<Lane, Duration>,
     /// When hosts that are open again were forgotten last.
     purged: Duration,
-    waiting_until: Duration,
     fault: Option<(String, Duration)>,
     unavailable: Option<Duration>,
 }
 
 impl Notices {
     /// What to say of this event, if anything.
-    pub(super) fn of(&mut self, event: &Event, now: Duration) -> Option<String> {
+    pub(super) fn of(&mut self, event: &Event, now: Duration) -> Option<Notice> {
+        if matches!(event, Event::Waiting { .. }) {
+            return Some(Notice::Idle);
+        }
+        self.said(event, now).map(Notice::Say)
+    }
+
+    fn said(&mut self, event: &Event, now: Duration) -> Option<String> {
         match event {
             Event::LaneClosed { lane, retry_after, cause } => self.closed(lane, *retry_after, cause, now),
             Event::LocalFault { detail, retry_in } => {
@@ -50,20 +101,14 @@ impl Notices {
                 self.unavailable = Some(now);
                 Some(format!("the queue cannot be reached, and is tried again: {detail}"))
             }
-            Event::Waiting { until: Some(wait) } if *wait >= LONG_WAIT => {
-                let until = now + *wait;
-                // The same end, seen a moment later, is no news.
-                if until.abs_diff(self.waiting_until) < Duration::from_secs(5) {
-                    return None;
-                }
-                self.waiting_until = until;
-                Some(format!("nothing can start for {}; waiting", duration(*wait)))
-            }
             Event::Stopping { running, grace } if *running > 0 => {
                 let jobs = number_of(*running as u64, "job", "jobs");
                 let grace = duration(*grace);
                 Some(format!("finishing {jobs}, up to {grace}; press Ctrl-C again to stop at once"))
             }
+            Event::Stopping { .. } => Some(
+                "stopping; what has ended is still published; press Ctrl-C again to stop at once".to_owned(),
+            ),
             Event::LeaseLost { job } => {
                 Some(format!("job {job} was taken away while it ran: its lease had ended"))
             }
@@ -110,7 +155,7 @@ mod tests {
         let mut notices = Notices::default();
         let at = Duration::from_secs;
         assert_eq!(
-            notices.of(&closed("a.example", 30), at(0)).unwrap(),
+            notices.said(&closed("a.example", 30), at(0)).unwrap(),
             "a.example is left alone for 30s: 429"
         );
         assert_eq!(notices.of(&closed("a.example", 30), at(5)), None);
@@ -126,14 +171,16 @@ mod tests {
 
     #[test]
     fn only_a_long_wait_is_announced_and_once() {
-        let mut notices = Notices::default();
-        let waiting = |seconds| Event::Waiting { until: Some(Duration::from_secs(seconds)) };
+        let mut waits = Waits::default();
         let at = Duration::from_secs;
-        assert_eq!(notices.of(&waiting(3), at(0)), None);
-        assert_eq!(notices.of(&waiting(90), at(0)).unwrap(), "nothing can start for 1m 30s; waiting");
-        assert_eq!(notices.of(&waiting(60), at(30)), None);
-        assert!(notices.of(&waiting(600), at(30)).is_some());
-        assert_eq!(notices.of(&Event::Waiting { until: None }, at(30)), None);
+        let mut say = |start, now| waits.say(Some(at(start)), false, at(now));
+        assert_eq!(say(3, 0), None);
+        assert_eq!(say(90, 0).unwrap(), "nothing can start for 1m 30s; waiting");
+        assert_eq!(say(91, 30), None);
+        assert!(say(630, 30).is_some());
+        assert_eq!(waits.say(None, false, at(30)), None);
+        assert!(waits.say(None, true, at(30)).unwrap().contains("from other runs"));
+        assert_eq!(waits.say(None, true, at(60)), None);
     }
 
     #[test]
@@ -141,9 +188,12 @@ mod tests {
         let stopping = |running| Event::Stopping { running, grace: Duration::from_secs(30) };
         let mut notices = Notices::default();
         assert_eq!(
-            notices.of(&stopping(3), Duration::ZERO).unwrap(),
+            notices.said(&stopping(3), Duration::ZERO).unwrap(),
             "finishing 3 jobs, up to 30s; press Ctrl-C again to stop at once"
         );
-        assert_eq!(notices.of(&stopping(0), Duration::ZERO), None);
+        assert_eq!(
+            notices.said(&stopping(0), Duration::ZERO).unwrap(),
+            "stopping; what has ended is still published; press Ctrl-C again to stop at once"
+        );
     }
 }

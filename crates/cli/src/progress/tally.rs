@@ -76,8 +76,8 @@ pub(crate) struct Tally {
     pub(crate) problems: VecDeque<String>,
     /// How many problems there were.
     pub(crate) problems_seen: u64,
-    /// When something can start again, if nothing could.
-    pub(crate) waiting_until: Option<Duration>,
+    /// Whether the last thing that is known of this machine is that it cannot work.
+    pub(crate) is_at_fault: bool,
     closed: HashMap<Lane, Closed>,
     /// When hosts that cool down no more were forgotten last.
     purged: Duration,
@@ -89,7 +89,6 @@ impl Tally {
         match event {
             Event::JobStarted { job, .. } => {
                 self.running.insert(*job);
-                self.waiting_until = None;
             }
             Event::LeaseLost { job } => {
                 self.running.remove(job);
@@ -112,8 +111,8 @@ impl Tally {
                     seen.waited += *waited;
                 }
             }
+            Event::LocalFault { .. } => self.is_at_fault = true,
             Event::LaneClosed { lane, retry_after, cause } => self.closed(lane, *retry_after, cause, now),
-            Event::Waiting { until } => self.waiting_until = until.map(|until| now + until),
             _ => {}
         }
     }
@@ -140,6 +139,7 @@ impl Tally {
     fn settled(&mut self, artifact_id: &str, verdict: &str, reason: &str, detail: &str, bytes: u64) {
         let groups = match verdict {
             "done" => {
+                self.is_at_fault = false;
                 self.done += 1;
                 self.file_bytes += bytes;
                 return;

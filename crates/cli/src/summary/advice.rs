@@ -10,7 +10,10 @@ pub(crate) fn advice(code: &str) -> &'static str {
             "no address is known for it; add `url` or `pdf_urls` to its line (this version asks no resolver)"
         }
         Reason::Gone => "the host has it no more; look for another copy",
-        Reason::HttpStatus => "the host refused it; open the address in a browser to see what it wants",
+        Reason::HttpStatus => {
+            "the host answered with an error: 401 and 403 mean that it refuses (a browser shows what it wants), 500 and above \
+             that it has trouble of its own (try again later)"
+        }
         Reason::ChallengePage => "the host sent a page for people, to log in or to prove that one is human",
         Reason::HtmlInsteadOfPdf => {
             "a web page came where a PDF was expected; a page is accepted with `\"expect\": \"html\"`"

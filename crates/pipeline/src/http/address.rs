@@ -24,9 +24,23 @@ impl Network {
     pub fn new(address: IpAddr, prefix: u8) -> Result<Self, NetworkError> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         if prefix > bits {
-            return Err(NetworkError(format!("{address}/{prefix}")));
+            return Err(NetworkError::NoNetwork(format!("{address}/{prefix}")));
         }
         Ok(Self { address, prefix })
+    }
+
+    /// Its first address: the one with no bit set beyond the prefix.
+    fn first(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+            }
+        }
     }
 
     /// Whether an address is in it. IPv4 and IPv6 networks have no address in common.
@@ -56,21 +70,46 @@ impl fmt::Display for Network {
 impl FromStr for Network {
     type Err = NetworkError;
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let wrong = || NetworkError(text.to_owned());
+        let wrong = || NetworkError::NoNetwork(text.to_owned());
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| wrong())?)),
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let whole = if address.is_ipv4() { 32 } else { 128 };
-        Self::new(address, prefix.unwrap_or(whole)).map_err(|_| wrong())
+        let network = Self::new(address, prefix.unwrap_or(whole)).map_err(|_| wrong())?;
+        // Somebody who means one machine must not open all of its neighbours.
+        match network.first() {
+            first if first == address => Ok(network),
+            first => Err(NetworkError::HostBits {
+                text: text.to_owned(),
+                address,
+                whole: Self { address: first, ..network },
+            }),
+        }
     }
 }
 
 /// Why a text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a network; write it as 192.0.2.0/24 or 2001:db8::/32")]
-pub struct NetworkError(String);
+#[non_exhaustive]
+pub enum NetworkError {
+    /// It is written in another way.
+    #[error("{0:?} is not a network; write it as 192.0.2.0/24 or 2001:db8::/32")]
+    NoNetwork(String),
+    /// It names a machine and a network around it, so it is not clear which of the two is meant.
+    #[error(
+        "{text:?} is an address within a network; write {whole} for the whole network, or {address} for that address alone"
+    )]
+    HostBits {
+        /// What stands there.
+        text: String,
+        /// The address in it.
+        address: IpAddr,
+        /// The network around it.
+        whole: Network,
+    },
+}
 
 /// Why a URL must not be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -240,6 +279,16 @@ mod tests {
     fn a_network_is_written_as_everybody_does() {
         for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "host"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong:?}");
+        }
+        for (text, whole) in
+            [("10.0.0.5/8", "10.0.0.0/8"), ("fd00::1/64", "fd00::/64"), ("10.0.0.5/0", "0.0.0.0/0")]
+        {
+            let said = text.parse::<Network>().unwrap_err().to_string();
+            let alone = text.split('/').next().unwrap();
+            assert!(said.contains(&format!("write {whole} for the whole network, or {alone} for")), "{said}");
+        }
+        for text in ["10.0.0.5/32", "::1/128", "0.0.0.0/0", "::/0"] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
         }
         assert_eq!("10.0.0.0/8".parse::<Network>().unwrap().to_string(), "10.0.0.0/8");
         assert_eq!("::1".parse::<Network>().unwrap().to_string(), "::1/128");

@@ -86,7 +86,12 @@ pub(super) struct Waits {
 impl Attempt<'_> {
     async fn outcome(&mut self) -> Outcome {
         if self.progress.plans.is_empty() {
-            let detail = "no URL is known for it".to_owned();
+            let detail = match self.record.unfetched() {
+                Some(scheme) => {
+                    format!("no URL is known for it but a {scheme}: one, and only http and https are fetched")
+                }
+                None => "no URL is known for it".to_owned(),
+            };
             return Outcome::Skipped { reason: Reason::NoCandidates, detail };
         }
         let mut next = self.progress.at.take();

@@ -1,13 +1,18 @@
 //! Looking at an output folder without a run: are the files there that a queue says are, and which parts did nobody
-//! take away? Nothing here makes or changes a file; [`OutputFolder::remove`] removes a leftover part.
+//! take away? Nothing here makes or changes a file; [`OutputFolder::remove`] removes a leftover part, and
+//! [`OutputFolder::set_aside`] renames what is damaged.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::part::{self, Lock};
+use super::publish;
 use super::sink::sha256_of;
 use super::store::Store;
+
+/// So many damaged files of one name are kept.
+const MOST_SET_ASIDE: u32 = 100;
 
 /// An output folder that some run of this machine has used. All calls block on the disk.
 #[derive(Debug)]
@@ -75,6 +80,28 @@ impl OutputFolder {
             }
             _ => Ok(FileState::Whole),
         }
+    }
+
+    /// Gives a file another name beside its own, so that its name is free for a fresh copy and nothing of it is lost. Returns
+    /// the new name; `None` if the file is gone. Replaces nothing: the name is the first free one of `NAME.damaged`,
+    /// `NAME.damaged-2` and so on.
+    ///
+    /// # Errors
+    /// If it cannot be renamed, or the name leads out of the folder.
+    pub fn set_aside(&self, path: &str) -> io::Result<Option<String>> {
+        let from = self.store.full(Path::new(path))?;
+        for number in 1..=MOST_SET_ASIDE {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            let name = format!("{path}.damaged{suffix}");
+            match publish::rename_to_free(&from, &self.store.full(Path::new(&name))?) {
+                Ok(true) => return Ok(Some(name)),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let message = format!("{MOST_SET_ASIDE} damaged files of this name lie there already; look at them");
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
     }
 
     /// The parts of a queue that no process holds, by path. Whether a job still needs its part is for the queue to say.
@@ -151,6 +178,21 @@ mod tests {
         check("a.pdf", Some(3), Some("00"), altered("its SHA-256 is another one"));
         check("folder", Some(3), None, altered("it is not a file"));
         assert!(found.compare("../a.pdf", None, None).is_err());
+    }
+
+    #[test]
+    fn what_is_damaged_is_kept_under_another_name() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(folder.path(), None).unwrap();
+        let found = OutputFolder::look(folder.path()).unwrap().unwrap();
+        for (text, name) in [("one", "a.pdf.damaged"), ("two", "a.pdf.damaged-2")] {
+            fs::write(folder.path().join("a.pdf"), text).unwrap();
+            assert_eq!(found.set_aside("a.pdf").unwrap().as_deref(), Some(name));
+            assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), text);
+            assert!(!folder.path().join("a.pdf").exists());
+        }
+        assert_eq!(found.set_aside("a.pdf").unwrap(), None, "it is gone");
+        assert!(found.set_aside("../a.pdf").is_err());
     }
 
     #[test]

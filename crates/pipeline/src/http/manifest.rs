@@ -74,7 +74,7 @@ pub(super) fn line(ended: &Ended, run_id: &str) -> io::Result<String> {
     let line = Line {
         schema_version: SCHEMA_VERSION,
         run_id,
-        timestamp: timestamp.to_string(),
+        timestamp: format!("{timestamp:.3}"),
         artifact_id: &ended.artifact_id,
         title: Record::from_payload(&ended.payload).ok().and_then(|record| record.title),
         resolver: ended.resolver.as_deref().or(fetched.map(|fetched| fetched.resolver.as_str())),

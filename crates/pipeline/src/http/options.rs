@@ -28,6 +28,10 @@ pub struct HttpOptions {
     pub manifest: Option<PathBuf>,
     /// How files lie in the output folder. Default: flat.
     pub layout: Layout,
+    /// Whether files of the same content are stored once, each further name as a hard link to the first. Default: false.
+    pub dedupe: bool,
+    /// Who is asked where an artifact is, in this order. Default: [`HttpPipeline::RESOLVERS`](crate::HttpPipeline::RESOLVERS).
+    pub resolvers: Vec<String>,
     /// A mail address that hosts may complain to; goes into the User-Agent. Default: none.
     pub contact: Option<String>,
     /// Networks that may be contacted although they are not public. Default: none.
@@ -71,6 +75,8 @@ impl Default for HttpOptions {
             output_dir: PathBuf::from("downloads"),
             manifest: None,
             layout: Layout::default(),
+            dedupe: false,
+            resolvers: super::resolver::NAMES.iter().map(ToString::to_string).collect(),
             contact: None,
             allow_networks: Vec::new(),
             connect_timeout: Duration::from_secs(5),

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::dedupe::{Dedupe, Linked};
 use super::manifest::{self, LineKey, Manifest};
 use super::naming;
 use super::part::{self, Lock};
@@ -25,6 +26,8 @@ const REMEMBERED_LINES: usize = 4096;
 pub(super) struct Publisher {
     store: Arc<Store>,
     run_id: String,
+    /// Where files of the same content are to be stored once.
+    dedupe: Option<Dedupe>,
     /// The lines that this process wrote last, so that a repeated call is recognised without reading the manifest.
     written: Mutex<(VecDeque<LineKey>, HashSet<LineKey>)>,
 }
@@ -38,8 +41,8 @@ enum Found {
 }
 
 impl Publisher {
-    pub(super) fn new(store: Arc<Store>, run_id: String) -> Self {
-        Self { store, run_id, written: Mutex::default() }
+    pub(super) fn new(store: Arc<Store>, run_id: String, dedupe: Option<Dedupe>) -> Self {
+        Self { store, run_id, dedupe, written: Mutex::default() }
     }
 
     /// Publishes a batch; blocks on the disk. One answer for each, in order.
@@ -63,7 +66,7 @@ impl Publisher {
                         doubtful.insert(LineKey::of(ended));
                         Ok(())
                     }
-                    Found::Part(from, to) => self.rename(&from, &to, file, &ended.artifact_id, &mut folders),
+                    Found::Part(from, to) => self.name(&from, &to, file, ended, &mut folders),
                 }
             })
             .collect();
@@ -123,12 +126,12 @@ impl Publisher {
     }
 
     /// Gives a part its final name. A name that another artifact could have is not taken from whoever has it.
-    fn rename(
+    fn name(
         &self,
         from: &Path,
         to: &Path,
         file: &PartFile,
-        artifact_id: &str,
+        ended: &Ended,
         folders: &mut BTreeSet<PathBuf>,
     ) -> Result<(), PublishError> {
         let io = |what: &str| {
@@ -142,14 +145,25 @@ impl Publisher {
             let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(self.store.root()));
             folders.extend(above.map(Path::to_owned));
         }
-        if naming::is_own(&file.path, artifact_id) {
-            fs::rename(from, to).map_err(io("write"))?;
-        } else if !rename_to_free(from, to).map_err(io("write"))? {
-            if !is_file_at(to, &file.sha256, file.bytes).map_err(io("read"))? {
-                return Err(PublishError::Taken { path: file.path.clone() });
+        let is_own = naming::is_own(&file.path, &ended.artifact_id);
+        match &self.dedupe {
+            None => rename(from, to, file, is_own)?,
+            Some(dedupe) => {
+                let turn = dedupe.turn(file).map_err(io("look for a copy of"))?;
+                let linked = dedupe.link(&turn, &self.store, file, to, ended.number, is_own);
+                match linked.map_err(io("link"))? {
+                    // A crash before this leaves both; the next publication finds them so, and goes on from here.
+                    Linked::Done => fs::remove_file(from).map_err(io("remove the part of"))?,
+                    Linked::Taken => return Err(PublishError::Taken { path: file.path.clone() }),
+                    Linked::Unknown => {
+                        rename(from, to, file, is_own)?;
+                        if let Err(error) = dedupe.remember(&turn, file) {
+                            // It costs a copy and nothing else.
+                            tracing::warn!(%error, path = %file.path, "where a file lies could not be remembered");
+                        }
+                    }
+                }
             }
-            // The very same file: replacing it changes nothing, and the part is gone.
-            fs::rename(from, to).map_err(io("write"))?;
         }
         folders.insert(folder.to_owned());
         folders.insert(self.store.parts());
@@ -239,8 +253,27 @@ pub(super) fn free_path(
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidFilename, "no other name is left for the file"))
 }
 
+/// Gives a part a name that is free, or that only its own artifact can have.
+fn rename(from: &Path, to: &Path, file: &PartFile, is_own: bool) -> Result<(), PublishError> {
+    let io = |what: &str| {
+        let what = format!("cannot {what} {}", to.display());
+        move |source| PublishError::Io { what, source }
+    };
+    if is_own {
+        return fs::rename(from, to).map_err(io("write"));
+    }
+    if rename_to_free(from, to).map_err(io("write"))? {
+        return Ok(());
+    }
+    if !is_file_at(to, &file.sha256, file.bytes).map_err(io("read"))? {
+        return Err(PublishError::Taken { path: file.path.clone() });
+    }
+    // The very same file: replacing it changes nothing, and the part is gone.
+    fs::rename(from, to).map_err(io("write"))
+}
+
 /// Renames unless the name is taken; false if it is.
-fn rename_to_free(from: &Path, to: &Path) -> io::Result<bool> {
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<bool> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
@@ -258,7 +291,7 @@ fn rename_to_free(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-fn is_file_at(path: &Path, sha256: &str, bytes: u64) -> io::Result<bool> {
+pub(super) fn is_file_at(path: &Path, sha256: &str, bytes: u64) -> io::Result<bool> {
     match path.symlink_metadata() {
         Ok(metadata) if !metadata.is_file() => return Ok(false),
         Ok(_) => {}

@@ -9,7 +9,7 @@ use super::error::SetupError;
 use super::hex;
 
 /// What belongs to longhaul and not to the user, within the output folder.
-const OWN_FOLDER: &str = ".longhaul";
+pub(super) const OWN_FOLDER: &str = ".longhaul";
 /// The length of a store's id.
 const ID_DIGITS: usize = 32;
 

@@ -87,6 +87,14 @@ pub enum RecordError {
         /// What is wrong.
         why: String,
     },
+    /// Its only addresses are of a kind that is not fetched.
+    #[error("`{field}` is no address to fetch from ({scheme}:); only http and https are")]
+    NotFetched {
+        /// The first field that has one.
+        field: String,
+        /// Its scheme.
+        scheme: String,
+    },
     /// The priority is not one of 0 to 9.
     #[error("`priority` is {found}, not a whole number from 0 (last) to 9 (first)")]
     BadPriority {

@@ -43,7 +43,7 @@ fn bare_url(line: &str) -> Result<Url, RecordError> {
         return Err(refuse("there is white space in it"));
     }
     let mut url = Url::parse(line).map_err(|error| refuse(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
+    if !is_fetched(&url) {
         return Err(refuse("only http and https are fetched"));
     }
     url.set_fragment(None);
@@ -86,7 +86,7 @@ pub(super) fn record(value: &Value, payload: String) -> Result<Record, RecordErr
     let open_access_url = fields.url("open_access_url")?.or(known.open_access_url);
     let failed = fields.texts("failed_pdf_urls")?;
     let is_bare_url = url.is_some() && pdf_urls.is_empty() && open_access_url.is_none();
-    Ok(Record {
+    let record = Record {
         work_id: work_id.map(|id| identifier::openalex_work(id).unwrap_or(id).to_owned()),
         title: fields.text("title")?.map(str::to_owned).or(known.title),
         year: year(fields)?,
@@ -109,7 +109,28 @@ pub(super) fn record(value: &Value, payload: String) -> Result<Record, RecordErr
         pdf_urls,
         open_access_url,
         payload,
-    })
+    };
+    refuse_unfetched(&record)?;
+    Ok(record)
+}
+
+/// Refuses a record that could never be fetched, because all that is known of it is an address that nobody asks: it would only
+/// end as one without any. With an identifier or a page a resolver may find another address.
+fn refuse_unfetched(record: &Record) -> Result<(), RecordError> {
+    let named = record.url.iter().map(|url| ("url", url));
+    let named = named.chain(record.pdf_urls.iter().map(|url| ("pdf_urls", url)));
+    let mut named = named.chain(record.open_access_url.iter().map(|url| ("open_access_url", url))).peekable();
+    let is_known =
+        [&record.doi, &record.pmid, &record.pmcid, &record.arxiv_id].into_iter().any(Option::is_some);
+    let Some((field, url)) = named.peek().copied() else { return Ok(()) };
+    if is_known || !record.landing_urls.is_empty() || named.any(|(_, url)| is_fetched(url)) {
+        return Ok(());
+    }
+    Err(RecordError::NotFetched { field: field.to_owned(), scheme: url.scheme().to_owned() })
+}
+
+fn is_fetched(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
 }
 
 /// The key as given and as normalised.

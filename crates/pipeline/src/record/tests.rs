@@ -154,6 +154,14 @@ fn each_bad_line_has_its_own_message() {
             "ftp://a.example/x",
             "`the line` is not a URL: \"ftp://a.example/x\": only http and https are fetched",
         ),
+        (
+            r#"{"id":"a","url":"ftp://a.example/x"}"#,
+            "`url` is no address to fetch from (ftp:); only http and https are",
+        ),
+        (
+            r#"{"id":"a","pdf_urls":["file:///x"]}"#,
+            "`pdf_urls` is no address to fetch from (file:); only http and https are",
+        ),
         (r#"{"id":"a","priority":10}"#, "`priority` is 10, not a whole number from 0 (last) to 9 (first)"),
         (r#"{"id":"a","priority":1.5}"#, "`priority` is 1.5, not a whole number from 0 (last) to 9 (first)"),
         (r#"{"id":"a","priority":[]}"#, "`priority` is a list where a number belongs"),
@@ -289,6 +297,20 @@ fn check_record(record: &Record) {
     let _ = record.place(&Keying::default());
     for url in record.candidates() {
         assert!(matches!(url.scheme(), "http" | "https"), "{url}");
+    }
+}
+
+/// Somebody may know a better address than the one that it names.
+#[test]
+fn an_address_that_is_not_fetched_is_no_fault_beside_others() {
+    for line in [
+        r#"{"id":"a","url":"ftp://a.example/x","pdf_urls":["https://a.example/x"]}"#,
+        r#"{"id":"a","url":"ftp://a.example/x","doi":"10.1000/x"}"#,
+        r#"{"id":"10.1000/x","url":"ftp://a.example/x"}"#,
+        r#"{"id":"a","url":"ftp://a.example/x","landing_urls":["https://a.example/"]}"#,
+    ] {
+        let record = Record::parse_line(line).unwrap().unwrap();
+        assert_eq!(record.unfetched(), Some("ftp"), "{line}");
     }
 }
 

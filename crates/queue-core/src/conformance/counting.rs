@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::TestStore;
+use super::rules::lane;
 use super::test_store::{
     asks_for_quiet, assert_wait, delayed, done, error, id, release, retry, skipped, throttled,
 };
-use crate::{JobFilter, QueueStats, StateCounts};
+use crate::{JobFilter, LanePage, QueueStats, StateCounts};
 
 pub(super) async fn inv_conserve_counts_follow_every_transition(store: &TestStore) {
     let worker = store.join("w").await;
@@ -57,6 +58,26 @@ pub(super) async fn stats_tell_ready_from_delayed(store: &TestStore) {
     store.advance_secs(10);
     let stats = store.queue().stats().await.unwrap();
     assert_eq!((stats.ready, stats.delayed), (4, 1));
+}
+
+pub(super) async fn stats_tell_ready_from_what_waits_for_a_closed_lane(store: &TestStore) {
+    store.enqueue_many("a.example", 3).await;
+    store.enqueue_many("b.example", 2).await;
+    store.enqueue_jobs(&[delayed("later", "a.example", Duration::from_secs(90))]).await;
+    let counted = async || {
+        let stats = store.queue().stats().await.unwrap();
+        (stats.ready, stats.closed, stats.delayed)
+    };
+    assert_eq!(counted().await, (5, 0, 1));
+    store.queue().close(&lane("a.example"), Duration::from_secs(30), "status 429").await.unwrap();
+    assert_eq!(counted().await, (2, 3, 1));
+    store.queue().pause(Some(&lane("b.example")), None, "somebody").await.unwrap();
+    assert_eq!(counted().await, (0, 5, 1));
+    let rows = store.queue().lanes(&LanePage { after: None, limit: 9 }).await.unwrap();
+    let shown: Vec<_> = rows.iter().map(|row| (row.queued, row.ready)).collect();
+    assert_eq!(shown, [(4, 0), (2, 0)]);
+    store.advance_secs(31);
+    assert_eq!(counted().await, (3, 2, 1));
 }
 
 /// What a drain goes by: it ends when nothing can become ready soon.

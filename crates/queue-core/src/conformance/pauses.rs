@@ -13,7 +13,9 @@ pub(super) async fn while_the_queue_is_paused_nothing_is_leased(store: &TestStor
     let worker = store.join("w").await;
     store.enqueue_many(HOST, 2).await;
     store.enqueue_many("", 2).await;
-    store.queue().pause(None, None, "alice: disk full").await.unwrap();
+    assert_eq!(store.queue().pause(None, None, "bob").await.unwrap(), None);
+    let before = store.queue().pause(None, None, "alice: disk full").await.unwrap();
+    assert_eq!(before.as_deref(), Some("bob"), "who is replaced is told");
     let batch = store.batch(&store.request(&worker, 5)).await;
     assert_eq!((batch.jobs.len(), batch.next_open), (0, None), "only an event can end it");
     let stats = store.queue().stats().await.unwrap();

@@ -165,18 +165,26 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn pause(&mut self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) {
+    pub(super) fn pause(
+        &mut self,
+        lane: Option<&Lane>,
+        length: Option<Duration>,
+        reason: &str,
+    ) -> Option<String> {
         let until = length.map_or(Timestamp::NEVER, |length| self.now.plus(length));
         let pause = Some(Pause { until, reason: shortened(reason) });
-        match lane {
-            None => self.pause = pause,
+        let before = match lane {
+            None => std::mem::replace(&mut self.pause, pause),
             Some(lane) => {
-                self.lanes.entry(lane.clone()).or_default().pause = pause;
+                let state = self.lanes.entry(lane.clone()).or_default();
+                let before = std::mem::replace(&mut state.pause, pause);
                 // It may replace a longer one, which turns have been put off by.
                 self.turns.reopen(lane, self.now);
+                before
             }
-        }
+        };
         self.epoch += 1;
+        before.filter(|pause| pause.until > self.now).map(|pause| pause.reason)
     }
 
     pub(super) fn resume(&mut self, lane: Option<&Lane>) -> bool {

@@ -81,6 +81,8 @@ impl Model {
 
     pub(super) fn stats(&self) -> QueueStats {
         let ready = || self.queued.iter().take_while(|(available_at, _)| *available_at <= self.now);
+        let lane_of = |id: &crate::JobId| self.jobs.get(id).map(|job| self.lane(&job.row.place.lane));
+        let is_closed = |id: &crate::JobId| lane_of(id).is_some_and(|lane| lane.closed_until() > self.now);
         let delayed = self.queued.iter().rev().take_while(|(available_at, _)| *available_at > self.now);
         let cooling = || self.lanes.values().map(|lane| lane.not_before).filter(|at| *at > self.now);
         let is_paused =
@@ -105,7 +107,8 @@ impl Model {
             counts: self.counts,
             ended_lately: self.jobs.values().filter(ended_lately).take(QueueStats::ENDED_LATELY_MAX).count()
                 as u64,
-            ready: ready().take(COUNT_MAX).count() as u64,
+            ready: ready().filter(|(_, id)| !is_closed(id)).take(COUNT_MAX).count() as u64,
+            closed: ready().filter(|(_, id)| is_closed(id)).take(COUNT_MAX).count() as u64,
             delayed: delayed.take(COUNT_MAX).count() as u64,
             oldest_ready: ready().next().map(|(available_at, _)| self.now.after(*available_at)),
             lanes_cooling: cooling().count() as u64,
@@ -144,11 +147,12 @@ impl Model {
             .collect();
         let open_at = self.turns.of(lane).map(|(_, open_at)| open_at.max(state.closed_until())).min();
         let is_closed = state.not_before > self.now;
+        let closed = state.closed_until() > self.now;
         let pause = state.pause.as_ref().filter(|pause| pause.until > self.now);
         LaneRow {
             lane: lane.clone(),
             queued: counted.len() as u64,
-            ready: counted.iter().filter(|at| **at <= self.now).count() as u64,
+            ready: counted.iter().filter(|at| !closed && **at <= self.now).count() as u64,
             in_flight: self.slots_taken(lane),
             reopening: state.reopening,
             pace: state.host.slowest(self.now.since_epoch()).map(|pace| LanePace {

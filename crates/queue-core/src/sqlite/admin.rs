@@ -82,7 +82,12 @@ impl QueueAdmin for SqliteQueue {
         self.by_key(ids, JobEvent::Cancel).await
     }
 
-    async fn pause(&self, lane: Option<&Lane>, length: Option<Duration>, reason: &str) -> Result<()> {
+    async fn pause(
+        &self,
+        lane: Option<&Lane>,
+        length: Option<Duration>,
+        reason: &str,
+    ) -> Result<Option<String>> {
         let (lane, reason) = (lane.cloned(), reason.to_owned());
         self.inner
             .write(Urgency::First, move |tx| {
@@ -236,28 +241,36 @@ fn failed_ones(filter: &JobFilter, after: i64, most: usize) -> QueryBuilder<Sqli
     query
 }
 
-async fn pause(tx: &mut Tx<'_>, lane: Option<&Lane>, length: Option<Duration>, reason: String) -> Result<()> {
+async fn pause(
+    tx: &mut Tx<'_>,
+    lane: Option<&Lane>,
+    length: Option<Duration>,
+    reason: String,
+) -> Result<Option<String>> {
     let until = length.map_or(Timestamp::NEVER, |length| tx.now.plus(length));
-    match lane {
+    let before = match lane {
         None => {
+            let was_paused = tx.tally.paused_until > tx.now;
             tx.tally.paused_until = until;
-            tx.tally.pause_reason = Some(reason);
+            tx.tally.pause_reason.replace(reason).filter(|_| was_paused)
         }
         Some(lane) => {
             let name = lane.as_str().to_owned();
             let mut state = lanes::load(tx, &[name.clone()].into()).await?.remove(&name).unwrap_or_default();
             state.lane = name;
+            let was_paused = state.paused_until > tx.now.0;
             state.paused_until = until.0;
-            state.pause_reason = Some(reason);
+            let before = state.pause_reason.replace(reason).filter(|_| was_paused);
             lanes::store(tx, &state).await?;
+            before
         }
-    }
+    };
     // A shorter pause than before opens the lane sooner; whoever waits for it looks again.
     if let Some(lane) = lane {
         lanes::reopen_turns(tx, Some(lane.as_str())).await?;
     }
     tx.wake = true;
-    Ok(())
+    Ok(before)
 }
 
 async fn close(tx: &mut Tx<'_>, lane: &str, length: Duration, cause: &str) -> Result<()> {

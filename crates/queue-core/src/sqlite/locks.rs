@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +36,8 @@ const PATIENCE: u32 = 15;
 #[derive(Debug)]
 pub(super) struct Locks {
     folder: PathBuf,
+    /// Whoever may use the database may use its locks, and nobody else.
+    mode: u32,
     turn: Gate,
     writer: Gate,
     tick: Duration,
@@ -66,13 +68,20 @@ impl Locks {
         let mut folder = database.as_os_str().to_owned();
         folder.push(".locks");
         let folder = PathBuf::from(folder);
-        std::fs::create_dir_all(&folder).map_err(|error| unavailable(&folder, error))?;
+        let mode = std::fs::metadata(database).map_or(0o600, |found| found.mode() & 0o666);
+        // Who may read may enter.
+        let enter = mode | ((mode & 0o444) >> 2);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(enter)
+            .create(&folder)
+            .map_err(|error| unavailable(&folder, error))?;
         let open = |name: &str| {
             let path = folder.join(name);
-            open_file(&path).map(|file| Gate::new(path, file))
+            open_file(&path, mode).map(|file| Gate::new(path, file))
         };
         let (turn, writer) = (open("turn")?, open("writer")?);
-        Ok(Self { turn, writer, tick, wait: Mutex::default(), held: Mutex::default(), folder })
+        Ok(Self { turn, writer, tick, wait: Mutex::default(), held: Mutex::default(), folder, mode })
     }
 
     /// Whether another process waits for its turn, while this one writes.
@@ -152,7 +161,7 @@ impl Locks {
         }
         let path = self.worker_path(worker);
         for _ in 0..LOOKS {
-            let file = open_file(&path)?;
+            let file = open_file(&path, self.mode)?;
             match file.try_lock() {
                 // Another process may have taken the fresh, still unlocked file for a dead one's and removed it.
                 Ok(()) if is_at(&file, &path) => {
@@ -228,14 +237,21 @@ impl From<io::Error> for GivenUp {
     }
 }
 
-fn open_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
+fn open_file(path: &Path, mode: u32) -> Result<File> {
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .read(true)
+        .mode(mode)
         .open(path)
-        .map_err(|error| unavailable(path, error))
+        .map_err(|error| unavailable(path, error))?;
+    // The process's mask may have taken away what the database grants. Only the owner can give it back, and whoever could
+    // open the file needs nothing more.
+    if file.metadata().is_ok_and(|made| made.mode() & 0o666 != mode) {
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(mode));
+    }
+    Ok(file)
 }
 
 fn unavailable(path: &Path, error: io::Error) -> QueueError {

@@ -141,6 +141,9 @@ impl SqliteQueue {
         refuse_network_file_system(folder)?;
         refuse_read_only(path)?;
         refuse_foreign(path).await?;
+        if options.create {
+            make_private(path)?;
+        }
         let locks = Arc::new(Locks::open(path)?);
         let connect = connect_options(&options);
         let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
@@ -379,6 +382,22 @@ fn refuse_read_only(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes the file, if it is missing, for its owner alone: URLs with keys in them may stand in it. SQLite gives the files
+/// beside it the same permissions. Whoever wants to share a queue grants that with `chmod`.
+fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            let message = format!(
+                "the queue {} cannot be made: {error}; see that its folder is there and that this user may write it",
+                path.display()
+            );
+            Err(QueueError::new(ErrorKind::Unavailable, message).with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn cannot_open(path: &Path, error: sqlx::Error) -> QueueError {
     let inner = failed(error);
     let message = format!("the queue {} cannot be opened: {inner}", path.display());
@@ -411,7 +430,15 @@ pub(super) fn failed(error: sqlx::Error) -> QueueError {
             "the queue's file cannot be read or written; see that its disk is there and has room, that this user may \
              write it and its folder, and try again",
         ),
-        Some(11 | 26) => (ErrorKind::Corrupt, "the queue's file is damaged or is no SQLite database"),
+        Some(11) => (
+            ErrorKind::Corrupt,
+            "the queue's file is damaged; end all runs, keep a copy, and restore it from a backup or save what is left with \
+             sqlite3's `.recover`",
+        ),
+        Some(26) => (
+            ErrorKind::Corrupt,
+            "this is no SQLite database, so it is no queue; name the queue's file with --queue",
+        ),
         Some(_) => (ErrorKind::Corrupt, "the queue's database refused a statement"),
         None => (ErrorKind::Unavailable, "the queue's database does not answer"),
     };

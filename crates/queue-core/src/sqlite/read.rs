@@ -31,7 +31,7 @@ macro_rules! record {
     };
 }
 
-const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at <= ?1 LIMIT ?2)),
+const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at <= ?1 LIMIT 2 * ?2)),
                 (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND available_at > ?1 LIMIT ?2)),
                 (SELECT min(available_at) FROM jobs WHERE state = 'queued'),
                 (SELECT count(*) FROM lanes WHERE not_before > ?1),
@@ -44,7 +44,16 @@ const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE stat
                      AND published = 1 AND slim = 0 LIMIT ?4)),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value AND NOT EXISTS
                          (SELECT 1 FROM lanes WHERE lane = turns.lane AND paused_until > ?1) ORDER BY open_at LIMIT 1)
-                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))";
+                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
+                (SELECT count(*) FROM (SELECT 1 FROM lanes l CROSS JOIN jobs j ON j.state = 'queued' AND j.lane = l.lane
+                     WHERE l.not_before > ?1 AND j.available_at <= ?1 LIMIT ?2)),
+                (SELECT count(*) FROM (SELECT 1 FROM lanes l CROSS JOIN jobs j ON j.state = 'queued' AND j.lane = l.lane
+                     WHERE l.paused_until > ?1 AND l.paused_until > 0 AND +l.not_before <= ?1 AND j.available_at <= ?1 LIMIT ?2))";
+
+/// The same of the lanes that are open, turn by turn. Only where so many lanes are closed that a difference says nothing.
+const OPEN_READY: &str = "SELECT count(*) FROM (SELECT 1 FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q CROSS JOIN turns t ON t.class = q.value
+         CROSS JOIN jobs j ON j.state = 'queued' AND j.lane = t.lane AND j.class = t.class AND j.available_at <= ?1
+         WHERE NOT EXISTS (SELECT 1 FROM lanes l WHERE l.lane = t.lane AND max(l.not_before, l.paused_until) > ?1) LIMIT ?2)";
 
 pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     inner.is_at_home()?;
@@ -60,11 +69,20 @@ pub(super) async fn stats(inner: &Inner) -> Result<QueueStats> {
     // A process whose lock is free is dead, although its leases have not ended yet.
     let alive: Vec<WorkerId> = serde_json::from_str(row.get(6)).map_err(corrupt("the worker processes"))?;
     let dead = inner.locks.dead_workers();
+    let most = COUNT_MAX.unsigned_abs();
+    let (due, closed) = (count(0), (count(10) + count(11)).min(most));
+    let ready = if closed < most {
+        (due - closed.min(due)).min(most)
+    } else {
+        let open = sqlx::query_scalar::<_, i64>(OPEN_READY).bind(now.0).bind(COUNT_MAX);
+        open.fetch_one(&mut *conn).await.map_err(failed)?.max(0).unsigned_abs()
+    };
     let opens = time(7).map(|at| at.max(tally.paused_until)).filter(|at| *at != Timestamp::NEVER);
     let unpaused = time(9).filter(|at| *at != Timestamp::NEVER && tally.paused_until <= now);
     Ok(QueueStats {
         counts: tally.counts,
-        ready: count(0),
+        ready,
+        closed,
         delayed: count(1),
         ended_lately: count(8),
         oldest_ready: time(2).filter(|at| *at <= now).map(|at| now.after(at)),
@@ -280,7 +298,7 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
             let later = |at: i64| Some(Timestamp(at)).filter(|at| *at > now).map(|at| inner.anchor.wall(at));
             // A turn that was not visited since its lane was closed may say less.
             let closed_until = state.closed_until();
-            let pace = state.host_pace(now)?.map(LanePace::from);
+            let asked = state.host_pace(now)?.map(LanePace::from);
             let open_at = row.get::<Option<i64>, _>("open_at").map(|at| Timestamp(at).max(closed_until));
             // Both in one walk, which is most of what a page costs.
             let counts = row.get::<&str, _>("counts");
@@ -288,10 +306,10 @@ pub(super) async fn lanes(inner: &Inner, page: &LanePage) -> Result<Vec<LaneRow>
             Ok(LaneRow {
                 lane: Lane::new(state.lane).map_err(corrupt("a lane"))?,
                 queued,
-                ready,
+                ready: if closed_until > now { 0 } else { ready },
                 in_flight: u32::try_from(row.get::<i64, _>("taken")).unwrap_or(u32::MAX),
                 reopening: state.reopening.and_then(|slots| u32::try_from(slots).ok()),
-                pace: pace.map(|pace| LanePace { until: inner.anchor.wall(pace.until), ..pace }),
+                pace: asked.map(|asked| LanePace { until: inner.anchor.wall(asked.until), ..asked }),
                 closed_until: later(state.not_before),
                 cause: state.cause.filter(|_| state.not_before > now.0),
                 paused_until: later(state.paused_until),
@@ -330,7 +348,7 @@ pub(super) async fn workers(inner: &Inner) -> Result<Vec<WorkerRow>> {
 /// What the plans are kept of.
 #[cfg(test)]
 pub(super) const STATEMENTS: super::plans::Statements =
-    super::plans::named![STATS, CACHE_GET, GET, HISTORY, UNPUBLISHED, EXPLAIN, LANES, WORKERS];
+    super::plans::named![STATS, OPEN_READY, CACHE_GET, GET, HISTORY, UNPUBLISHED, EXPLAIN, LANES, WORKERS];
 
 /// The texts that are put together, in each of their shapes.
 #[cfg(test)]

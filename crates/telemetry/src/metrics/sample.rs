@@ -146,7 +146,7 @@ mod tests {
 
         let lane = |host| Lane::new(host).unwrap();
         queue.pause(Some(&lane("a.example")), None, "test").await.unwrap();
-        queue.close(&lane("b.example"), Duration::from_secs(60), "429").await.unwrap();
+        queue.close(&lane("b.example"), Duration::from_mins(1), "429").await.unwrap();
         queue.cancel(&[ArtifactId::new("j:2").unwrap()]).await.unwrap();
         sampler.look().await.unwrap();
         assert_eq!(levels(&metrics, &QUEUE_DEPTH), [("queued".to_owned(), 2), ("skipped".to_owned(), 1)]);

@@ -149,9 +149,8 @@ impl Environment {
 
     fn target(&self, signal: Signal) -> Result<Target, ExportError> {
         let protocol = match self.of_signal(signal, "PROTOCOL") {
-            None => Protocol::Http,
+            None | Some((_, "http/protobuf")) => Protocol::Http,
             Some((_, "grpc")) => Protocol::Grpc,
-            Some((_, "http/protobuf")) => Protocol::Http,
             Some((name, other)) => {
                 let message = format!("{name}={other} is not supported; write grpc or http/protobuf");
                 return Err(ExportError::new(message));

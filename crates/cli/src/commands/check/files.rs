@@ -75,7 +75,7 @@ pub(super) async fn check(
         let Some(last) = jobs.last() else { break };
         after = Some(last.id);
         for (job, state) in compare(&folder, jobs, args.fast, &mut files).await? {
-            damaged(store, args.repair, &job, &state, report).await?;
+            damaged(store, &folder, args.repair, &job, &state, report).await?;
         }
         if let Some(bar) = &bar {
             bar.set_message(format!("{} files compared", count(files.compared)));
@@ -142,6 +142,7 @@ async fn compare(
 /// A file that is not what was recorded. Its job is queued again, if that is asked for and possible.
 async fn damaged(
     store: &Store,
+    folder: &Arc<OutputFolder>,
     repair: bool,
     job: &JobRecord,
     state: &FileState,
@@ -161,13 +162,41 @@ async fn damaged(
     let mended = match repair {
         false => None,
         true if job.slim => Some(Err("its job was pruned and cannot run again".to_owned())),
-        true => Some(match store.admin.requeue(std::slice::from_ref(&job.artifact_id)).await? {
-            0 => Err("its job has changed meanwhile; check again".to_owned()),
-            _ => Ok(format!("job {} is queued again, and the next run fetches it", job.id)),
-        }),
+        true => Some(fetch_again(store, folder, job, state).await?),
     };
     report.findings.push(Finding::new(problem, mended));
     Ok(())
+}
+
+/// Puts the job of a damaged file back into the queue, and the file out of its way. Returns what was done, or why nothing was.
+async fn fetch_again(
+    store: &Store,
+    folder: &Arc<OutputFolder>,
+    job: &JobRecord,
+    state: &FileState,
+) -> Result<Result<String, String>> {
+    if store.admin.requeue(std::slice::from_ref(&job.artifact_id)).await? == 0 {
+        return Ok(Err("its job has changed meanwhile; check again".to_owned()));
+    }
+    let kept = match state {
+        FileState::Altered(_) => set_aside(folder, job.path.as_deref().unwrap_or_default()).await?,
+        FileState::Missing | FileState::Whole => String::new(),
+    };
+    Ok(Ok(format!("job {} is queued again, and the next run fetches it{kept}", job.id)))
+}
+
+/// Keeps what lies under the name, which the fresh copy needs. It may be what somebody has made of the file, so it is not
+/// removed; what became of it is said.
+async fn set_aside(folder: &Arc<OutputFolder>, path: &str) -> Result<String> {
+    let (there, name) = (Arc::clone(folder), path.to_owned());
+    let moved = tokio::task::spawn_blocking(move || there.set_aside(&name)).await?;
+    Ok(match moved {
+        Ok(Some(name)) => format!("; what lay there is kept as {name}"),
+        Ok(None) => String::new(),
+        Err(error) => {
+            format!("; what lies there could not be renamed ({error}), so the fresh copy gets another name")
+        }
+    })
 }
 
 /// Parts that no process holds and no job needs.

@@ -101,7 +101,7 @@ fn leaves<'a>(command: &'a Command, path: &str) -> Vec<(String, &'a Command)> {
 }
 
 fn shown(arg: &Arg) -> bool {
-    !matches!(arg.get_id().as_str(), "help" | "version")
+    !matches!(arg.get_id().as_str(), "help" | "help_all" | "version")
 }
 
 fn flags(text: &mut String, args: &[&Arg], settings: &[Setting]) {

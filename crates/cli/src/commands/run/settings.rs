@@ -45,6 +45,14 @@ pub(crate) fn faults(args: &RunArgs) -> Vec<SettingError> {
             fault(flag, format!("{name} 0s leaves no time; no request could succeed"));
         }
     }
+    for (index, name) in args.resolvers.iter().enumerate() {
+        if args.resolvers[..index].contains(name) {
+            fault(
+                "resolvers",
+                format!("--resolvers names {name} twice; name each once, in the order to ask them"),
+            );
+        }
+    }
     if args.max_runtime == Some(Duration::ZERO) {
         fault("max_runtime", "--max-runtime 0s leaves no time; leave it out for no bound".to_owned());
     }
@@ -102,7 +110,14 @@ pub(super) fn http(args: &RunArgs, queue: &str, run_id: &str) -> HttpOptions {
     for header in &args.header {
         headers.insert(&header.origin, header.name.as_str(), header.value.as_str());
     }
+    let defaults = HttpOptions::default();
     HttpOptions {
+        dedupe: args.dedupe,
+        resolvers: if args.resolvers.is_empty() {
+            defaults.resolvers.clone()
+        } else {
+            args.resolvers.clone()
+        },
         output_dir: args.output_dir.clone(),
         manifest: args.manifest.clone(),
         connect_timeout: args.connect_timeout,
@@ -120,7 +135,7 @@ pub(super) fn http(args: &RunArgs, queue: &str, run_id: &str) -> HttpOptions {
         contact: args.contact.clone(),
         robots: !args.no_robots,
         allow_networks: args.allow_network.clone(),
-        ..HttpOptions::default()
+        ..defaults
     }
 }
 
@@ -184,6 +199,8 @@ mod tests {
         assert!(refused(&["--max-runtime", "0s"]).contains("--max-runtime"));
         assert!(refused(&["--workers", "0"]).contains("--workers"));
         assert!(refused(&["--workers", "257"]).contains("--workers"));
+        assert!(refused(&["--resolvers", "direct,direct"]).contains("--resolvers names direct twice"));
+        assert!(refused(&["--resolvers", "unpaywall"]).contains("--resolvers"));
         assert!(refused(&["--max-jobs", "0"]).contains("--max-jobs"));
         assert!(refused(&["--rate", "example.org=2"]).contains("--rate"));
         assert!(refused(&["--allow-network", "10.0.0.0/99"]).contains("--allow-network"));

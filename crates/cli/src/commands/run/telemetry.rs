@@ -22,8 +22,8 @@ pub(super) struct Telemetry {
     metrics: Option<Arc<Metrics>>,
     readiness: Arc<Readiness>,
     sampler: Option<Sampler>,
-    /// Serves until it is dropped.
-    _server: Option<MetricsServer>,
+    #[allow(dead_code, reason = "it serves until it is dropped")]
+    server: Option<MetricsServer>,
     export: Option<Export>,
 }
 
@@ -53,7 +53,7 @@ impl Telemetry {
                 )
             })?;
             console.note(&format!("metrics  http://{}/metrics", server.address()));
-            telemetry._server = Some(server);
+            telemetry.server = Some(server);
         }
         if let Some(export) = &telemetry.export {
             export.send(&metrics);

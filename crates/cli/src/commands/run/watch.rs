@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::others::Others;
 use crate::exit::Exit;
 use crate::output::Console;
-use crate::progress::{Progress, RunObserver, Tally};
+use crate::progress::{Notice, Outlook, Progress, RunObserver, Tally, Waits};
 use crate::signals::Signals;
 
 /// How often the queue is asked for its counts: each time costs it a little.
@@ -21,7 +21,7 @@ const COUNTS_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     pub(super) observer: &'a RunObserver,
-    pub(super) notices: mpsc::Receiver<String>,
+    pub(super) notices: mpsc::Receiver<Notice>,
     pub(super) queue: &'a Arc<dyn WorkQueue>,
     pub(super) admin: &'a Arc<dyn QueueAdmin>,
     pub(super) others: Others,
@@ -40,14 +40,24 @@ impl Watch<'_> {
         let stopper = run.stopper();
         let mut end = std::pin::pin!(run.wait());
         let mut first_signal = None;
-        let mut counts = Counts::default();
+        let (mut counts, mut waits) = (Counts::default(), Waits::default());
         self.look_at_others().await;
         let mut next_look = self.clock.monotonic() + progress.interval();
         let summary = loop {
             let rest = next_look.saturating_sub(self.clock.monotonic());
             tokio::select! {
                 summary = &mut end => break summary,
-                Some(notice) = self.notices.recv() => self.console.note(&notice),
+                Some(notice) = self.notices.recv() => match notice {
+                    Notice::Say(text) => self.console.note(&text),
+                    Notice::Idle => {
+                        let now = self.clock.monotonic();
+                        counts.read(self.queue, self.observer, now).await;
+                        let told = waits.say(counts.starts_at, counts.is_full(0), now);
+                        if let Some(text) = told {
+                            self.console.note(&text);
+                        }
+                    }
+                },
                 signal = signals.next() => {
                     if first_signal.is_none() {
                         first_signal = Some(signal);
@@ -63,14 +73,15 @@ impl Watch<'_> {
                     if counts.refresh(self.queue, self.observer, now).await {
                         self.look_at_others().await;
                     }
-                    let counts = self.observer.with_tally(|tally| counts.now(tally));
-                    self.observer.with_tally(|tally| progress.show(tally, &counts, now));
+                    self.observer.with_tally(|tally| progress.show(tally, &counts.outlook(tally), now));
                 }
             }
         };
         progress.end();
         while let Ok(notice) = self.notices.try_recv() {
-            self.console.note(&notice);
+            if let Notice::Say(text) = notice {
+                self.console.note(&text);
+            }
         }
         (summary, first_signal)
     }
@@ -89,6 +100,10 @@ struct Counts {
     read: StateCounts,
     read_at: Option<Duration>,
     ended_then: u64,
+    starts_at: Option<Duration>,
+    /// Whether something is queued that no clock will start: its hosts' slots are taken, or an operator has to act.
+    waits_for_an_event: bool,
+    is_paused: bool,
 }
 
 impl Counts {
@@ -97,13 +112,31 @@ impl Counts {
         if self.read_at.is_some_and(|at| now.saturating_sub(at) < COUNTS_EVERY) {
             return false;
         }
+        self.read(queue, observer, now).await
+    }
+
+    /// Reads the counts; whether the queue answered.
+    async fn read(&mut self, queue: &Arc<dyn WorkQueue>, observer: &RunObserver, now: Duration) -> bool {
         self.read_at = Some(now);
         let ended_then = observer.with_tally(Tally::ended);
         // Should the queue not answer, the run itself says so; the old counts serve here.
         let Ok(stats) = queue.stats().await else { return false };
         self.read = stats.counts;
         self.ended_then = ended_then;
+        self.starts_at = stats.next_open.map(|after| now + after);
+        self.waits_for_an_event = stats.counts.queued > 0 && stats.next_open.is_none();
+        self.is_paused = stats.paused.is_some() || stats.lanes_paused > 0;
         true
+    }
+
+    /// Whether what is queued waits for the requests of other runs, where this one has so many jobs at work.
+    fn is_full(&self, own: usize) -> bool {
+        self.waits_for_an_event && !self.is_paused && self.read.in_progress > own as u64
+    }
+
+    fn outlook(&self, tally: &Tally) -> Outlook {
+        let is_full = self.is_full(tally.running.len());
+        Outlook { counts: self.now(tally), starts_at: self.starts_at, is_full }
     }
 
     /// The counts with what has ended since. Which of the ended states it was matters to no progress bar.
