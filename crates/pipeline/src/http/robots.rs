@@ -247,9 +247,9 @@ mod tests {
     use super::*;
 
     fn rules(lines: usize) -> Known {
-        let file: String =
-            (0..lines).map(|line| format!("Disallow: /{line}/{}\n", "x".repeat(100))).collect();
-        Known::Rules(Arc::new(Rules::read(format!("User-agent: *\n{file}").as_bytes())))
+        let longer = |file: String, line| file + &format!("Disallow: /{line}/{}\n", "x".repeat(100));
+        let file = (0..lines).fold("User-agent: *\n".to_owned(), longer);
+        Known::Rules(Arc::new(Rules::read(file.as_bytes())))
     }
 
     #[test]

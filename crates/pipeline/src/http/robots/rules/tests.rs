@@ -205,7 +205,7 @@ fn half_a_megabyte_is_read() {
 #[test]
 fn bytes_that_are_no_text_are_no_rules() {
     let rules = Rules::read(b"\xff\xfe\0\0User-agent: *\nDisallow: /x\n\xc3\x28: \x80\n");
-    assert_eq!(rules.allow(&Url::parse("http://a.example/x").unwrap()), false);
+    assert!(!rules.allow(&Url::parse("http://a.example/x").unwrap()));
     check("<!doctype html><html><title>Not here</title>Disallow: /\n</html>", "+/x");
 }
 
