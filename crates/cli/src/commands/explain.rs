@@ -105,26 +105,7 @@ impl Told {
                 told("cool_down", format!("{lane} is left alone: {reason}"), Some(millis(wait_ms)))
             }
             Explanation::Pace { wait_ms, controller } => {
-                let why = match controller {
-                    Controller::Configured => {
-                        let (pace, _) = rules.pace(lane, job.place.role);
-                        let whose = if pace.is_off() {
-                            "as another run is configured".to_owned()
-                        } else {
-                            pace.to_string()
-                        };
-                        format!("{lane} is asked no more often than {whose}")
-                    }
-                    Controller::CrawlDelay => {
-                        format!("{lane} is asked no more often than its robots.txt allows (Crawl-delay)")
-                    }
-                    Controller::Announced => format!("{lane} is asked no more often than it announces"),
-                    Controller::Learned => {
-                        format!(
-                            "{lane} is asked no more often than it was seen to bear; it refused a faster pace"
-                        )
-                    }
-                };
+                let why = of_pace(job, controller, rules);
                 let mut told = told("pace", why, Some(millis(wait_ms)));
                 told.controller = Some(controller);
                 told
@@ -163,6 +144,21 @@ impl Told {
         }
         told
     }
+}
+
+/// Whose pace a job waits for.
+fn of_pace(job: &JobRecord, controller: Controller, rules: &LaneRules) -> String {
+    let lane = &job.place.lane;
+    let whose = match controller {
+        Controller::Configured => match rules.pace(lane, job.place.role).0 {
+            pace if pace.is_off() => "another run is configured to".to_owned(),
+            pace => pace.to_string(),
+        },
+        Controller::CrawlDelay => "its robots.txt allows (Crawl-delay)".to_owned(),
+        Controller::Announced => "it announces".to_owned(),
+        Controller::Learned => "it was seen to bear; it refused a faster pace".to_owned(),
+    };
+    format!("{lane} is asked no more often than {whose}")
 }
 
 /// Who a process is, as far as is known.
