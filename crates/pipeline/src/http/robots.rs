@@ -221,7 +221,7 @@ impl Memory {
         while !self.sites.is_empty() && (self.sites.len() >= MOST_SITES || self.bytes + weight > MOST_BYTES) {
             let soonest =
                 self.sites.iter().min_by_key(|(_, site)| site.until).map(|(origin, _)| origin.clone());
-            for origin in &soonest {
+            if let Some(origin) = &soonest {
                 self.forget(origin);
             }
         }
