@@ -33,8 +33,8 @@ async fn check(topology: &str, jobs: &[usize], flags: &[&str]) {
     }
     let file = stage.write("artifacts.jsonl", &records);
     let time = format!("{}s", request_time().as_secs_f64());
-    let host0 = stage.origin.address("host0").to_string();
-    let flags: Vec<String> = flags.iter().map(|flag| flag.replace("HOST0", &host0)).collect();
+    let first_host = stage.origin.address("host0").to_string();
+    let flags: Vec<String> = flags.iter().map(|flag| flag.replace("HOST0", &first_host)).collect();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let plan = [
         &[
@@ -62,7 +62,8 @@ async fn check(topology: &str, jobs: &[usize], flags: &[&str]) {
     let _ = stage.check_drained(&records).await;
     let arrivals: Vec<Duration> =
         (0..jobs.len()).flat_map(|host| stage.origin.arrivals(&format!("host{host}"))).collect();
-    let took = *arrivals.iter().max().unwrap() - *arrivals.iter().min().unwrap() + request_time();
+    let (first, last) = (arrivals.iter().min().unwrap(), arrivals.iter().max().unwrap());
+    let took = last.saturating_sub(*first) + request_time();
     let planned = planned["takes_seconds"].as_f64().unwrap();
     let ratio = took.as_secs_f64() / planned;
     println!("{topology}: planned {planned:.2} s, took {took:.2?}: {ratio:.3}");
@@ -75,7 +76,7 @@ async fn check(topology: &str, jobs: &[usize], flags: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_predicts_many_hosts_with_few_workers() {
-    check("many hosts", &vec![size(4, 20); 15], &["--workers", "8", "--max-per-host", "2"]).await;
+    check("many hosts", &[size(4, 20); 15], &["--workers", "8", "--max-per-host", "2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

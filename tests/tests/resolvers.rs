@@ -40,7 +40,7 @@ fn peak(stage: &Stage, hosts: std::ops::Range<usize>, latency: Duration) -> usiz
 fn makespan(stage: &Stage, hosts: std::ops::Range<usize>, latency: Duration) -> Duration {
     let arrivals: Vec<Duration> =
         hosts.flat_map(|host| stage.origin.arrivals(&format!("host{host}"))).collect();
-    *arrivals.iter().max().unwrap() - *arrivals.iter().min().unwrap() + latency
+    arrivals.iter().max().unwrap().saturating_sub(*arrivals.iter().min().unwrap()) + latency
 }
 
 /// 20 jobs of the resolver `a`, which may have 2 at once, at hosts that take 1 each: neither is exceeded, and what is

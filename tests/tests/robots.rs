@@ -82,7 +82,7 @@ async fn a_crawl_delay_is_kept_between_all_requests() {
     let arrivals = stage.origin.arrivals("slow");
     assert_eq!(arrivals.len(), 6);
     for pair in arrivals.windows(2) {
-        assert!(pair[1] - pair[0] >= Duration::from_millis(1_000), "{arrivals:?}");
+        assert!(pair[1].saturating_sub(pair[0]) >= Duration::from_secs(1), "{arrivals:?}");
     }
 }
 
@@ -100,8 +100,8 @@ async fn a_file_that_cannot_be_read_closes_its_host_and_no_other() {
         assert_eq!((stage.origin.counts("broken").requests, stage.origin.counts("well").requests), (1, 11));
     }
     for (id, job) in stage.jobs().await {
-        let state = if id.starts_with("well") { JobState::Done } else { JobState::Queued };
-        assert_eq!((job.state, job.attempts, job.throttles), (state, 0, 0), "{id}");
+        let expected = if id.starts_with("well") { JobState::Done } else { JobState::Queued };
+        assert_eq!((job.state, job.attempts, job.throttles), (expected, 0, 0), "{id}");
     }
     let explained = stage.run(&["queue", "explain", "broken-3"]).await.expect_code(0);
     assert!(explained.stdout.contains("robots.txt"), "{}", explained.stdout);
