@@ -10,18 +10,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// A host that answers everything with this, and keeps what it was asked, word for word.
+const GONE: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// A host without robots.txt that answers everything else with this, and keeps what it was asked, word for word.
 async fn host(answer: String, asked: &mut JoinSet<(SocketAddr, String)>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     asked.spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            assert!(stream.read_buf(&mut request).await.unwrap() > 0, "the request breaks off");
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0, "the request breaks off");
+            }
+            let is_for_rules = request.starts_with(b"GET /robots.txt ");
+            let answer = if is_for_rules { GONE } else { &answer };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if !is_for_rules {
+                return (address, String::from_utf8(request).unwrap().to_lowercase());
+            }
         }
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        (address, String::from_utf8(request).unwrap().to_lowercase())
     });
     address
 }
@@ -31,8 +39,7 @@ async fn host(answer: String, asked: &mut JoinSet<(SocketAddr, String)>) -> Sock
 async fn a_header_goes_to_its_host_alone_and_not_along_a_redirect() {
     let stage = Stage::new([]).await;
     let mut asked = JoinSet::new();
-    let gone = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let second = host(gone.to_owned(), &mut asked).await;
+    let second = host(GONE.to_owned(), &mut asked).await;
     let moved = format!(
         "HTTP/1.1 302 Found\r\nlocation: http://{second}/there\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     );

@@ -85,5 +85,5 @@ async fn a_file_with_every_kind_of_bad_line_imports_the_good_ones() {
     .unwrap();
     let strict = stage.run(&["queue", "import", "--strict", "mixed.jsonl"]).await;
     assert_eq!(strict.code(), 4, "{}", strict.stderr);
-    assert_eq!(stage.jobs().await.len(), 0);
+    assert!(!stage.folder().join("state").exists(), "a queue that holds nothing is not left behind");
 }

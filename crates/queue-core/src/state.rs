@@ -198,6 +198,7 @@ impl JobEvent {
     }
 
     /// Whether it brings a reason code; the others leave the job's as it was.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn has_reason(self) -> bool {
         !matches!(
             self,
@@ -206,6 +207,7 @@ impl JobEvent {
     }
 
     /// Whether an operator does it.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn is_operators(self) -> bool {
         matches!(self, JobEvent::Cancel | JobEvent::Requeue | JobEvent::RetryFailed)
     }

@@ -106,7 +106,7 @@ impl<'a> Shape<'a> {
             cap: cap(row, rules),
             reopening: row.reopening.is_some(),
             controller: pace.as_ref().map(|pace| pace.controller.as_str()),
-            done_in_seconds: done_in(row, pace.as_ref(), now).map(|left| left.as_secs() + 1),
+            done_in_seconds: done_in(row, pace.as_ref(), now).map(|left| left.as_secs_f64().ceil() as u64),
             pace: pace.map(|pace| pace.text),
             cooling_until: row.closed_until.and_then(rfc3339),
             cause: row.cause.as_deref(),

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_user_has_the_name_that_the_system_gives() {
-        let users = "root:x:0:0:root:/root:/bin/sh\n\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        let users = "root:x:0:0:root:/:/bin/sh\n\nbroken\nann:x:1000:1000::/:/bin/sh\n";
         assert_eq!(
             (user_of(users, 0), user_of(users, 1000), user_of(users, 7)),
             (Some("root"), Some("ann"), None)

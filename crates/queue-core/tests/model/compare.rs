@@ -89,7 +89,7 @@ impl World<'_> {
         }
     }
 
-    /// When a lane without taken slots or pace has something to give: nobody's rules can put that off.
+    /// When a lane without taken slots or a host's pace has something to give: nobody's rules can put that off.
     async fn certain_opening(&self) -> Option<Duration> {
         if !self.workers.iter().all(|worker| *worker.rules == longhaul_queue_core::LaneRules::unlimited()) {
             return None;
@@ -105,7 +105,8 @@ impl World<'_> {
             let lane = lanes.iter().find(|lane| lane.lane == job.place.lane)?;
             let closed = lane.closed_until.into_iter().chain(lane.paused_until).max();
             let at = job.available_at.max(closed.unwrap_or(now));
-            (lane.in_flight == 0 && at != Timestamp::NEVER).then(|| at.after(now))
+            let is_free = lane.in_flight == 0 && lane.pace.is_none();
+            (is_free && at != Timestamp::NEVER).then(|| at.after(now))
         });
         opens.min()
     }
