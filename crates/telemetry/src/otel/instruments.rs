@@ -37,53 +37,45 @@ fn attributes(metric: &Metric, values: impl IntoIterator<Item = String>) -> Vec<
     metric.labels.iter().zip(values).map(|(name, value)| KeyValue::new(*name, value)).collect()
 }
 
-/// What is there of a metric when it is sent. The registry outlives the run, but it must not be kept by it alone.
-fn read(metric: &'static Metric, metrics: &Arc<Metrics>) -> impl Fn() -> Vec<(Value, Vec<KeyValue>)> + use<> {
+/// What is there of a metric when it is sent, of the kind that its instrument takes. The registry outlives the run, but it
+/// must not be kept by it alone.
+fn read<T>(
+    metric: &'static Metric,
+    metrics: &Arc<Metrics>,
+    kind: fn(&Value) -> Option<T>,
+) -> impl Fn() -> Vec<(T, Vec<KeyValue>)> + use<T> {
     let metrics = Arc::downgrade(metrics);
     move || {
         let samples = metrics.upgrade().map(|metrics| metrics.read(metric)).unwrap_or_default();
-        samples.into_iter().map(|sample| (sample.value, attributes(metric, sample.labels))).collect()
+        samples
+            .into_iter()
+            .filter_map(|sample| Some((kind(&sample.value)?, attributes(metric, sample.labels))))
+            .collect()
     }
 }
 
+fn count(value: &Value) -> Option<u64> {
+    if let Value::Count(count) = value { Some(*count) } else { None }
+}
+
+fn level(value: &Value) -> Option<i64> {
+    if let Value::Level(level) = value { Some(*level) } else { None }
+}
+
 fn counter(meter: &Meter, metric: &'static Metric, metrics: &Arc<Metrics>) {
-    let read = read(metric, metrics);
+    let read = read(metric, metrics, count);
     let builder = meter.u64_observable_counter(metric.name).with_description(metric.help);
-    builder
-        .with_callback(move |observer| {
-            for (value, attributes) in read() {
-                if let Value::Count(count) = value {
-                    observer.observe(count, &attributes);
-                }
-            }
-        })
-        .build();
+    builder.with_callback(move |to| read().iter().for_each(|(count, of)| to.observe(*count, of))).build();
 }
 
 fn up_down_counter(meter: &Meter, metric: &'static Metric, metrics: &Arc<Metrics>) {
-    let read = read(metric, metrics);
+    let read = read(metric, metrics, level);
     let builder = meter.i64_observable_up_down_counter(metric.name).with_description(metric.help);
-    builder
-        .with_callback(move |observer| {
-            for (value, attributes) in read() {
-                if let Value::Level(level) = value {
-                    observer.observe(level, &attributes);
-                }
-            }
-        })
-        .build();
+    builder.with_callback(move |to| read().iter().for_each(|(level, of)| to.observe(*level, of))).build();
 }
 
 fn gauge(meter: &Meter, metric: &'static Metric, metrics: &Arc<Metrics>) {
-    let read = read(metric, metrics);
+    let read = read(metric, metrics, level);
     let builder = meter.i64_observable_gauge(metric.name).with_description(metric.help);
-    builder
-        .with_callback(move |observer| {
-            for (value, attributes) in read() {
-                if let Value::Level(level) = value {
-                    observer.observe(level, &attributes);
-                }
-            }
-        })
-        .build();
+    builder.with_callback(move |to| read().iter().for_each(|(level, of)| to.observe(*level, of))).build();
 }
