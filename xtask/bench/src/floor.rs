@@ -9,8 +9,13 @@ use rusqlite::{Connection, params};
 
 use crate::shape::{self, Shape};
 
-/// The same layout as longhaul's own files.
-const LAYOUT: &str = include_str!("../../../crates/queue-core/migrations/sqlite/0001_queue.sql");
+/// The same layout as longhaul's own files: every table, column and index that longhaul keeps up.
+const LAYOUT: &str = concat!(
+    include_str!("../../../crates/queue-core/migrations/sqlite/0001_queue.sql"),
+    include_str!("../../../crates/queue-core/migrations/sqlite/0002_store.sql"),
+    include_str!("../../../crates/queue-core/migrations/sqlite/0003_limits.sql"),
+    include_str!("../../../crates/queue-core/migrations/sqlite/0004_host_pace.sql"),
+);
 const INSERT: &str = "INSERT INTO jobs (artifact_id, artifact_json, lane, role, priority, class, state, available_at, \
      created_at, updated_at) VALUES (?1, ?2, ?3, 'artifact', 0, 0, 'queued', ?4, ?4, ?4) ON CONFLICT (artifact_id) DO NOTHING";
 const NEXT: &str = "SELECT id, artifact_id, artifact_json FROM jobs WHERE state = 'queued' AND lane = ?1 AND class = 0 \
@@ -124,5 +129,23 @@ impl Floor {
                 return Ok(done);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_has_every_migration() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/queue-core/migrations/sqlite");
+        let mut migrations = 0;
+        for file in std::fs::read_dir(folder).expect("the migrations are there") {
+            let file = file.expect("the folder can be read").path();
+            let migration = std::fs::read_to_string(&file).expect("a migration is text");
+            assert!(LAYOUT.contains(&migration), "{} is missing in the floor", file.display());
+            migrations += 1;
+        }
+        assert!(migrations >= 4);
     }
 }
