@@ -165,7 +165,7 @@ impl QueueAdmin for SqliteQueue {
 }
 
 const BY_KEY: &str =
-    "SELECT j.id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value WHERE j.slim = 0";
+    "SELECT j.id FROM jsonb_each(?1) q JOIN jobs j ON j.artifact_id = q.value WHERE j.slim = 0";
 
 impl SqliteQueue {
     /// Applies an operator's event to the named jobs to which it can happen.
@@ -312,7 +312,7 @@ const SLIM: &str =
                   ORDER BY finished_at LIMIT ?4)
      RETURNING id";
 
-const FORGET: &str = "DELETE FROM history WHERE job IN (SELECT value FROM json_each(?))";
+const FORGET: &str = "DELETE FROM history WHERE job IN (SELECT value FROM jsonb_each(?))";
 
 /// Slims one batch of rows in place; the row and its key stay (INV-IDEMPOTENT).
 async fn prune(tx: &mut Tx<'_>, state: JobState, older_than: Duration) -> Result<u64> {

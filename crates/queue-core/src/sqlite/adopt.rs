@@ -63,18 +63,18 @@ impl<'j> AdoptedRow<'j> {
 }
 
 const ADOPT: &str = concat!(
-    "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, attempts,
+    "INSERT OR ROLLBACK INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, attempts,
                            max_attempts, available_at, last_error, published, created_at, updated_at, finished_at)
          SELECT value ->> 'artifact_id', value ->> 'payload', value ->> 'resolver_hint', value ->> 'lane',
                 value ->> 'role', value ->> 'priority', value ->> 'priority', value ->> 'state', value ->> 'attempts',
                 value ->> 'max_attempts', value ->> 'available_at', value ->> 'last_error', value ->> 'published',
                 value ->> 'created_at', value ->> 'updated_at', value ->> 'finished_at'
-         FROM json_each(?1) WHERE true ",
+         FROM jsonb_each(?1) WHERE true ",
     inserted!()
 );
 
 const ADOPTED: &str = "INSERT INTO history (job, at, event, reason)
-         SELECT value ->> 0, ?2, 'adopted', value ->> 1 FROM json_each(?1)";
+         SELECT value ->> 0, ?2, 'adopted', value ->> 1 FROM jsonb_each(?1)";
 
 /// Accepts jobs; those that are there already stay as they are (INV-IDEMPOTENT).
 pub(super) async fn adopt(tx: &mut Tx<'_>, jobs: &[AdoptedJob], anchor: &Anchor) -> Result<Vec<Enqueued>> {

@@ -26,11 +26,11 @@ macro_rules! inserted {
 pub(super) use inserted;
 
 const ENQUEUE: &str = concat!(
-    "INSERT INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
+    "INSERT OR ROLLBACK INTO jobs (artifact_id, artifact_json, resolver_hint, lane, role, priority, class, state, max_attempts,
                            available_at, created_at, updated_at)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 5, 'queued',
                 value ->> 6, value ->> 7, ?2, ?2
-         FROM json_each(?1) WHERE true ",
+         FROM jsonb_each(?1) WHERE true ",
     inserted!()
 );
 
@@ -124,7 +124,7 @@ pub(super) async fn answers<'j>(
     Ok(answers.collect())
 }
 
-const KNOWN: &str = "SELECT j.id, j.artifact_id FROM json_each(?1) q JOIN jobs j ON j.artifact_id = q.value";
+const KNOWN: &str = "SELECT j.id, j.artifact_id FROM jsonb_each(?1) q JOIN jobs j ON j.artifact_id = q.value";
 
 async fn known(tx: &mut Tx<'_>, ids: impl Iterator<Item = &ArtifactId>) -> Result<HashMap<String, JobId>> {
     let ids: Vec<&str> = ids.map(ArtifactId::as_str).collect();

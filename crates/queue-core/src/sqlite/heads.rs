@@ -78,7 +78,7 @@ macro_rules! ready {
 const HEADS: &str = concat!(
     "SELECT ",
     heads!(),
-    " FROM json_each(?1) q CROSS JOIN jobs j ON j.id IN (",
+    " FROM jsonb_each(?1) q CROSS JOIN jobs j ON j.id IN (",
     ready!("metadata"),
     " UNION ALL ",
     ready!("landing"),

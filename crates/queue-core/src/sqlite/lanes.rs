@@ -219,7 +219,7 @@ pub(super) fn stated(list: &str) -> Result<Vec<LaneRules>> {
 const LOAD: &str = concat!(
     "SELECT json_group_array(",
     lane_state!("q.value"),
-    ") FROM json_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
+    ") FROM jsonb_each(?1) q LEFT JOIN lanes l ON l.lane = q.value"
 );
 
 /// Reads what is remembered of lanes; those without a row are filled with the default.
@@ -245,7 +245,7 @@ macro_rules! upsert_lanes {
              SELECT value ->> 'lane', value ->> 'not_before', value ->> 'cause', value ->> 'reopening',
                  value ->> 'failures', value ->> 'served_at', value ->> 'penalty', value ->> 'pace',
                  value ->> 'paused_until', value ->> 'pause_reason', value ->> 'host'
-             FROM json_each(?1, ",
+             FROM jsonb_each(?1, ",
             $path,
             ") WHERE true
              ON CONFLICT (lane) DO UPDATE SET not_before = excluded.not_before, cause = excluded.cause,
@@ -262,7 +262,7 @@ macro_rules! upsert_turns {
     ($path:literal) => {
         concat!(
             "INSERT INTO turns (lane, class, open_at, visit)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1, ",
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(?1, ",
             $path,
             ") WHERE true
              ON CONFLICT (lane, class) DO UPDATE SET open_at = excluded.open_at WHERE excluded.open_at < open_at"

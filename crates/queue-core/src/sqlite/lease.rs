@@ -123,7 +123,7 @@ macro_rules! class_openings {
     () => {
         "(SELECT json_group_array(open_at) FROM (
              SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1) AS open_at
-             FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q))"
+             FROM jsonb_each('[10,9,8,7,6,5,4,3,2,1,0]') q))"
     };
 }
 
@@ -426,12 +426,12 @@ struct NextTurn<'v> {
 /// with what is open then. ?1 is a [`Written`], ?2 the time, ?3 a pair of lists: numbers of jobs, and [`Again`]s. Each
 /// statement parses anew what it reads, so what grows with the batch is a text of its own.
 const WRITE: &str = concat!(
-    "UPDATE jobs SET state = 'in_progress', slot = nullif(lane, ''), lease_token = lease_token + 1,
+    "UPDATE OR ROLLBACK jobs SET state = 'in_progress', slot = nullif(lane, ''), lease_token = lease_token + 1,
          lease_request = ?1 ->> 'request', leased_at = ?2, worker_id = ?1 ->> 'worker', settlement = NULL, updated_at = ?2
-     WHERE id IN (SELECT value FROM json_each(?3, '$[0]'));",
+     WHERE id IN (SELECT value FROM jsonb_each(?3, '$[0]'));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
-    "INSERT INTO turns (lane, class, open_at, visit)
+    "INSERT OR ROLLBACK INTO turns (lane, class, open_at, visit)
      SELECT lane, class, max(?2, min(coalesce(max(m, metadata), never), coalesce(max(l, landing), never),
                                      coalesce(max(a, artifact), never))), visit
      FROM (SELECT t.value ->> 'lane' AS lane, ?1 ->> 'class' AS class, t.value ->> 'visit' AS visit,
@@ -442,12 +442,12 @@ const WRITE: &str = concat!(
     head!("landing"),
     " AS l, ",
     head!("artifact"),
-    " AS a FROM json_each(?1, '$.turns') t)
+    " AS a FROM jsonb_each(?1, '$.turns') t)
      WHERE coalesce(m, l, a) IS NOT NULL
      ON CONFLICT (lane, class) DO UPDATE SET open_at = excluded.open_at, visit = excluded.visit;",
-    "DELETE FROM turns WHERE lane IN (SELECT value ->> 'lane' FROM json_each(?1, '$.turns')) AND class = ?1 ->> 'class'
+    "DELETE FROM turns WHERE lane IN (SELECT value ->> 'lane' FROM jsonb_each(?1, '$.turns')) AND class = ?1 ->> 'class'
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class);",
-    "UPDATE turns SET open_at = ?2, visit = q.value ->> 1 FROM json_each(?3, '$[1]') q
+    "UPDATE turns SET open_at = ?2, visit = q.value ->> 1 FROM jsonb_each(?3, '$[1]') q
      WHERE lane = q.value ->> 0 AND +class = ?1 ->> 'class';",
     "SELECT ",
     class_openings!()

@@ -39,19 +39,19 @@ const STATS: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE stat
                 (SELECT count(*) FROM lanes WHERE paused_until > ?1 AND paused_until > 0),
                 (SELECT json_group_array(id) FROM workers WHERE expires_at > ?1),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value ORDER BY open_at LIMIT 1)
-                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
+                     AS open_at FROM jsonb_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
                 (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('done', 'skipped', 'error') AND finished_at > ?3
                      AND published = 1 AND slim = 0 LIMIT ?4)),
                 (SELECT min(open_at) FROM (SELECT (SELECT open_at FROM turns WHERE class = q.value AND NOT EXISTS
                          (SELECT 1 FROM lanes WHERE lane = turns.lane AND paused_until > ?1) ORDER BY open_at LIMIT 1)
-                     AS open_at FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
+                     AS open_at FROM jsonb_each('[10,9,8,7,6,5,4,3,2,1,0]') q)),
                 (SELECT count(*) FROM (SELECT 1 FROM lanes l CROSS JOIN jobs j ON j.state = 'queued' AND j.lane = l.lane
                      WHERE l.not_before > ?1 AND j.available_at <= ?1 LIMIT ?2)),
                 (SELECT count(*) FROM (SELECT 1 FROM lanes l CROSS JOIN jobs j ON j.state = 'queued' AND j.lane = l.lane
                      WHERE l.paused_until > ?1 AND l.paused_until > 0 AND +l.not_before <= ?1 AND j.available_at <= ?1 LIMIT ?2))";
 
 /// The same of the lanes that are open, turn by turn. Only where so many lanes are closed that a difference says nothing.
-const OPEN_READY: &str = "SELECT count(*) FROM (SELECT 1 FROM json_each('[10,9,8,7,6,5,4,3,2,1,0]') q CROSS JOIN turns t ON t.class = q.value
+const OPEN_READY: &str = "SELECT count(*) FROM (SELECT 1 FROM jsonb_each('[10,9,8,7,6,5,4,3,2,1,0]') q CROSS JOIN turns t ON t.class = q.value
          CROSS JOIN jobs j ON j.state = 'queued' AND j.lane = t.lane AND j.class = t.class AND j.available_at <= ?1
          WHERE NOT EXISTS (SELECT 1 FROM lanes l WHERE l.lane = t.lane AND max(l.not_before, l.paused_until) > ?1) LIMIT ?2)";
 

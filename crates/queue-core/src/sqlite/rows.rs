@@ -90,7 +90,7 @@ pub(super) fn list<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
 macro_rules! freed {
     ($list:literal) => {
         concat!(
-            "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM json_each(",
+            "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM jsonb_each(",
             $list,
             ")) AND open_at > ?2"
         )
@@ -317,16 +317,16 @@ impl Follows<'_> {
 /// Jobs that a settlement ended, and the slots that this freed if nothing else follows; ?1 is a list of [`ending`]s, ?3
 /// one of lanes. What the jobs keep from before stays untouched.
 const ENDED: &str = concat!(
-    "UPDATE jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
+    "UPDATE OR ROLLBACK jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
          settlement = q.value ->> 4, last_error = q.value ->> 5, outcome_json = q.value ->> 6, store = q.value ->> 7,
          path = q.value ->> 8, sha256 = q.value ->> 9, published = q.value ->> 10, lease_request = NULL,
          worker_id = NULL, checkpoint = NULL, finished_at = ?2, updated_at = ?2
-     FROM json_each(?1) q WHERE jobs.id = q.value ->> 0;",
+     FROM jsonb_each(?1) q WHERE jobs.id = q.value ->> 0;",
     freed!("?3")
 );
 
 /// All other jobs that changed; ?1 is a list of [`JobRow`]s.
-const ROWS: &str = "UPDATE jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
+const ROWS: &str = "UPDATE OR ROLLBACK jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
          slot = NULL, class = q.value ->> 'class', reason = q.value ->> 'reason', attempts = q.value ->> 'attempts',
          losses = q.value ->> 'losses', throttles = q.value ->> 'throttles', available_at = q.value ->> 'available_at',
          lease_token = q.value ->> 'lease_token', lease_request = NULL, worker_id = NULL,
@@ -334,14 +334,14 @@ const ROWS: &str = "UPDATE jobs SET state = q.value ->> 'state', lane = q.value 
          last_error = q.value ->> 'last_error', outcome_json = q.value ->> 'outcome_json', store = q.value ->> 'store',
          path = q.value ->> 'path', sha256 = q.value ->> 'sha256', published = q.value ->> 'published',
          finished_at = q.value ->> 'finished_at', updated_at = ?2
-     FROM json_each(?1) q WHERE jobs.id = q.value ->> 'id'";
+     FROM jsonb_each(?1) q WHERE jobs.id = q.value ->> 'id'";
 
 /// ?1 is a [`Follows`].
 const FOLLOWS: &str = concat!(
     "INSERT INTO history (job, at, event, reason, worker)
-     SELECT value ->> 'job', ?2, value ->> 'event', value ->> 'reason', value ->> 'worker' FROM json_each(?1, '$.history');",
+     SELECT value ->> 'job', ?2, value ->> 'event', value ->> 'reason', value ->> 'worker' FROM jsonb_each(?1, '$.history');",
     "DELETE FROM history WHERE id IN (
-         SELECT h.id FROM json_each(?1, '$.long') q JOIN history h ON h.job = q.value
+         SELECT h.id FROM jsonb_each(?1, '$.long') q JOIN history h ON h.job = q.value
          WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
     lanes::upsert_lanes!("'$.lanes'"),
     ";",
@@ -349,12 +349,12 @@ const FOLLOWS: &str = concat!(
     ";",
     lanes::upsert_turns!("'$.turns'"),
     ";",
-    "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM json_each(?1, '$.left'))
+    "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM jsonb_each(?1, '$.left'))
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class)"
 );
 
 const LOAD: &str =
-    concat!("SELECT json_group_array(", job_row!(), ") FROM json_each(?1) q JOIN jobs j ON j.id = q.value");
+    concat!("SELECT json_group_array(", job_row!(), ") FROM jsonb_each(?1) q JOIN jobs j ON j.id = q.value");
 
 /// Reads rows by number. Missing ones are left out.
 pub(super) async fn load(tx: &mut Tx<'_>, ids: &[i64]) -> Result<Vec<JobRow>> {
@@ -380,7 +380,7 @@ pub(super) async fn checkpoint(tx: &mut Tx<'_>, token: LeaseToken, checkpoint: &
 }
 
 const PUBLISHED: &str =
-    "UPDATE jobs SET published = 1 WHERE id IN (SELECT value FROM json_each(?)) AND published = 0";
+    "UPDATE jobs SET published = 1 WHERE id IN (SELECT value FROM jsonb_each(?)) AND published = 0";
 
 /// Marks ended jobs as published.
 pub(super) async fn published(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<()> {

@@ -185,11 +185,11 @@ macro_rules! known {
         concat!(
             "SELECT (SELECT json_group_array(json_array(",
             $row!(),
-            ", w.store)) FROM json_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value LEFT JOIN workers w ON w.id = j.worker_id),
+            ", w.store)) FROM jsonb_each(?1, '$.ids') q JOIN jobs j ON j.id = q.value LEFT JOIN workers w ON w.id = j.worker_id),
              (SELECT json_group_array(",
             lane_state!("q.value"),
-            ") FROM json_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value),
-             (SELECT json_group_array(json_array(j.store, j.path, j.id)) FROM json_each(?1, '$.paths') q
+            ") FROM jsonb_each(?1, '$.lanes') q LEFT JOIN lanes l ON l.lane = q.value),
+             (SELECT json_group_array(json_array(j.store, j.path, j.id)) FROM jsonb_each(?1, '$.paths') q
               JOIN jobs j ON j.store = q.value ->> 0 AND j.path = q.value ->> 1 COLLATE NOCASE AND j.path IS NOT NULL)"
         )
     };

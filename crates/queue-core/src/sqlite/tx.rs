@@ -7,7 +7,9 @@ use super::open::failed;
 use crate::{Epoch, JobState, Result, StateCounts, Timestamp};
 
 /// Statements that always follow each other are one text: each hand-over to the database's thread costs more than
-/// most of them.
+/// most of them. Rows come in as one JSON text, which `jsonb_each` takes apart without making a text of each row again.
+/// Those that write many rows say `OR ROLLBACK`: a transaction in which one fails is rolled back by whoever carries it out,
+/// and so SQLite need not keep what the pages were before the statement.
 const TALLY: &str = "SELECT queued, in_progress, done, skipped, error, clock_ms, grants, visits, epoch, paused_until, pause_reason FROM tally";
 const BEGIN: &str = concat!(
     "BEGIN IMMEDIATE; ",

@@ -70,9 +70,9 @@ impl Inner {
 }
 
 const EXPIRE_SOON: &str =
-    "UPDATE workers SET expires_at = ?2 WHERE id IN (SELECT value FROM json_each(?1)) AND expires_at > ?2";
+    "UPDATE workers SET expires_at = ?2 WHERE id IN (SELECT value FROM jsonb_each(?1)) AND expires_at > ?2";
 
-const KNOWN: &str = "SELECT id FROM workers WHERE id IN (SELECT value FROM json_each(?1))";
+const KNOWN: &str = "SELECT id FROM workers WHERE id IN (SELECT value FROM jsonb_each(?1))";
 
 /// Lets dead processes expire after the aftermath; returns those that the store knows.
 async fn expire_soon(tx: &mut Tx<'_>, ids: String) -> Result<Vec<String>> {
