@@ -10,8 +10,8 @@ use longhaul_queue_core::LeasedJob;
 use tokio_util::sync::CancellationToken;
 
 /// So many jobs are held beyond the workers at most: while the workers take one half, the other half's ends are on their
-/// way to the queue. With a quarter as many a commit's fixed cost and the hand-overs in it bound the speed.
-const MOST: usize = 256;
+/// way to the queue. With half as many a sixth of the speed goes into the fixed cost of commits and the hand-overs in them.
+const MOST: usize = 512;
 
 /// No more is held than was lately done within this time, so that slow jobs are not held ahead at all.
 const HORIZON: Duration = Duration::from_millis(50);
