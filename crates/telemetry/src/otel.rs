@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use self::complaint::{Complaint, Reported};
 pub use self::settings::ExportError;
 use self::settings::{Environment, Protocol, Signal, Target};
+use self::trace::Allowance;
 pub use self::trace::current_trace;
 use crate::Metrics;
 
@@ -36,6 +37,7 @@ const SPANS_WAITING: usize = 16 * 1024;
 pub struct Export {
     targets: Vec<Target>,
     tracer: Option<SdkTracerProvider>,
+    allowance: Allowance,
     meter: Option<SdkMeterProvider>,
     /// The transports live here. Dropped last, without waiting.
     runtime: Option<Runtime>,
@@ -54,7 +56,8 @@ impl Export {
     /// `…_TRACES_ENDPOINT` for one of them, as do `OTEL_METRICS_EXPORTER=otlp` and `OTEL_TRACES_EXPORTER=otlp`, to the
     /// usual place; `none` there, or `OTEL_SDK_DISABLED=true`, asks for nothing. The other variables of the
     /// specification hold as far as the SDK knows them: protocol (`grpc` or `http/protobuf`), headers, timeout,
-    /// compression, sampler, interval, service name and resource attributes.
+    /// compression, sampler, interval, service name and resource attributes. Unless `OTEL_TRACES_SAMPLER` is set, at most
+    /// 2,000 traces begin at once and 500 a second; the rest is not traced.
     ///
     /// # Errors
     /// If a variable says what cannot be done. The message names it.
@@ -94,7 +97,10 @@ impl Export {
             }
         }
         drop(inside);
-        Ok(Some(Self { targets, tracer, meter, runtime: Some(runtime) }))
+        // Whoever chooses a sampler says how many traces they want.
+        let allowance =
+            if environment.is_set("OTEL_TRACES_SAMPLER") { Allowance::all() } else { Allowance::bearable() };
+        Ok(Some(Self { targets, tracer, allowance, meter, runtime: Some(runtime) }))
     }
 
     /// What goes where, for people; nothing secret.
@@ -115,7 +121,7 @@ impl Export {
     where
         S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
     {
-        self.tracer.as_ref().map(trace::layer)
+        self.tracer.as_ref().map(|tracer| trace::layer(tracer, self.allowance.clone()))
     }
 
     /// Sends what is there, and waits for that no longer than this.

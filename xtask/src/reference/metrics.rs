@@ -36,7 +36,8 @@ Nothing is sent unless a variable asks for it.
 | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf` (the default) or `grpc`; also for one of them |
 | `OTEL_METRICS_EXPORTER`, `OTEL_TRACES_EXPORTER` | `otlp` (to the usual place if no endpoint is named) or `none` |
 | `OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT`, `…_COMPRESSION` | as OpenTelemetry has them |
-| `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_BSP_*`, `OTEL_TRACES_SAMPLER` | as OpenTelemetry has them |
+| `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_BSP_*` | as OpenTelemetry has them |
+| `OTEL_TRACES_SAMPLER`, `…_ARG` | as OpenTelemetry has them; if it is not set, at most 2,000 traces begin at once and 500 a second, each whole, and faster runs are traced in part |
 | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | who sends; `longhaul` if neither names a service |
 | `OTEL_SDK_DISABLED` | `true` sends nothing |
 
