@@ -2,12 +2,14 @@
 //! should not wait.
 
 mod notice;
+mod screen;
 mod speed;
 mod tally;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhaul_events::{Event, Observer};
 use longhaul_limiter::Clock;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 
 use self::notice::Notices;
 pub(crate) use self::notice::{Notice, Waits};
+use self::screen::Screen;
 use self::speed::Speed;
 pub(crate) use self::tally::{Group, LaneTally, Tally};
 use crate::output::{Console, bytes, count, cut, duration, printable};
@@ -26,8 +29,7 @@ const NAMED_HOSTS: usize = 3;
 /// Where nothing happens, a line is written so often, so that whoever reads the log later sees that the run was there.
 const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 
-/// So many columns at the end of a line stay empty: there the terminal shows `^C`, and in a full line it would begin a new one,
-/// which the next drawing knows nothing of.
+/// So many columns at the end of the last line stay empty: there the terminal shows `^C`.
 const KEPT_FREE: usize = 4;
 
 /// What the queue says of the work of all runs.
@@ -107,7 +109,8 @@ impl Progress {
     /// A bar where there is a terminal to draw it on. The run begins now.
     pub(crate) fn start(console: &Console, now: Duration) -> Self {
         let bar = (console.is_terminal() && !console.is_quiet()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let screen = Box::new(Screen(Term::buffered_stderr()));
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like_with_hz(screen, 20));
             // The template is a constant; should it ever be wrong, the default style serves.
             if let Ok(style) =
                 ProgressStyle::with_template("{bar:24} {human_pos}/{human_len}  {prefix}\n{msg}")
