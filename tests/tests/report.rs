@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use longhaul_origin::{Answer, Behaviour, Fault, FaultRule, HostConfig, RateLimit, RetryAfter, Shape};
+use longhaul_queue_core::JobState;
 use longhaul_tests::{Stage, size};
 use serde_json::Value;
 
@@ -258,4 +259,24 @@ async fn attempts_as_csv_go_on_where_an_earlier_run_was_torn_off() {
         stage.origin.report().requests() - 1,
         "one line was torn off"
     );
+}
+
+/// Whoever writes a run down may fail; no job notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_cannot_be_written_any_more_change_no_jobs_fate() {
+    let stage = Stage::new([HostConfig::answering("host", Answer::after_ms(100))]).await;
+    let records: Vec<Value> =
+        (0..8).map(|job| stage.record(&format!("j{job}"), "host", &format!("/{job}"))).collect();
+    stage.import(&records).await;
+    let folder = stage.folder().join("notes");
+    std::fs::create_dir(&folder).unwrap();
+    let flags = ["--drain", "--max-per-host", "1", "--attempts", "notes/attempts.jsonl"];
+    let program = stage.start_run(&flags);
+    stage.origin.wait_for("host", |counts| counts.requests > 0).await;
+    std::fs::remove_dir_all(&folder).unwrap();
+    let ended = program.finish().await.expect_code(0);
+    let jobs = stage.check_drained(&records).await;
+    assert!(jobs.values().all(|job| job.state == JobState::Done && job.attempts == 0));
+    let said = "of notes/attempts.jsonl could not be written: No such file or directory";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }

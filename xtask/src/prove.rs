@@ -42,7 +42,7 @@ impl Part {
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 15] = [
+const PARTS: [Part; 18] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -63,6 +63,12 @@ const PARTS: [Part; 15] = [
         "caps and paces hold over four processes, a kill and a restart, and of two paces the stricter",
     ),
     Part::of_tests("isolation", "a host that is closed, slow or silent delays no other"),
+    Part::of_tests("resolvers", "a resolver's cap is kept and used up, and is in nobody's way"),
+    Part::of_tests("plan", "a plan of three topologies is right to within 15 %"),
+    Part::of_tests(
+        "report",
+        "a report of 2,000 jobs says what manifest, queue and hosts say, in less than 1 MiB",
+    ),
     Part::of_tests("hosts", "a million hosts seen once each, in less than 64 MiB"),
     Part::of_tests("stop", "a stop lets go of everything, and the next start goes on from there"),
     Part::of_tests("losses", "a job that kills its process takes nobody along and ends in error"),
