@@ -61,9 +61,7 @@ fn measures_telemetry(arguments: &[String]) -> bool {
 
 /// The bench without the libraries' spans, built beside the other, whose features must not be joined with its own.
 fn bare() -> Result<PathBuf> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::root().join("target"), PathBuf::from);
-    let folder = target.join("bare");
+    let folder = process::target().join("bare");
     // Named here and not a feature of the bench: `--all-features` would take the spans out of the tests.
     let features = "tracing/max_level_off,tracing/release_max_level_off";
     let mut build =

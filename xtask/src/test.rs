@@ -19,7 +19,7 @@ pub(crate) struct Args {
     without: Vec<String>,
 }
 
-const LEGS: [&str; 7] = ["lint", "tidy", "deny", "docs", "build", "tests", "doctests"];
+const LEGS: [&str; 8] = ["lint", "tidy", "deny", "docs", "interleavings", "build", "tests", "doctests"];
 
 /// The workspace as it is tested: every crate with every feature.
 const WORKSPACE: [&str; 3] = ["--workspace", "--all-features", "--locked"];
@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             "tidy" => legs.run(name, tidy::run),
             "deny" => legs.run(name, deny::run),
             "docs" => legs.run(name, docs::run),
+            "interleavings" => legs.run(name, || interleavings(&mut counts)),
             "build" => {
                 built = legs.run(name, build);
                 built
@@ -75,6 +76,23 @@ fn tests(ci: bool, counts: &mut Counts) -> Result<()> {
     let profile = if ci { "ci" } else { "default" };
     let mut command = process::cargo(&["nextest", "run", "--no-fail-fast", "--profile", profile]);
     count(command.args(WORKSPACE), Counts::from_nextest, counts)
+}
+
+/// The limiter's model check, which has a lock of its own: nothing of it may get into the other builds.
+fn interleavings(counts: &mut Counts) -> Result<()> {
+    let mut command = process::cargo(&[
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "longhaul-limiter",
+        "--lib",
+        "interleavings",
+    ]);
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    command.env("RUSTFLAGS", format!("{flags} --cfg shuttle"));
+    command.env("CARGO_TARGET_DIR", process::target().join("shuttle"));
+    count(&mut command, Counts::from_libtest, counts)
 }
 
 /// nextest runs no doc tests.

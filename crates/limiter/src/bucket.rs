@@ -4,15 +4,16 @@
 //! paces of hosts: those must hold over processes and restarts, and are [`crate::Pace`] in the queue's store.
 
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use leaky_bucket::RateLimiter;
 use tokio::sync::{Mutex as Line, Notify};
 
 use crate::LimitError;
+use crate::sync::{Mutex, MutexGuard};
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests;
 
 /// More tokens than any bucket holds: asked for, they are never there, but what is due is filled in.

@@ -10,18 +10,19 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use self::turns::{Ticket, Turns};
 use crate::LimitError;
+use crate::sync::Mutex;
 
 mod turns;
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod schedules;
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests;
 
 /// How often a waiter is overtaken before permits are set aside for it.

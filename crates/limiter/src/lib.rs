@@ -36,6 +36,8 @@ mod keyed;
 #[cfg(feature = "rt")]
 mod limits;
 #[cfg(feature = "rt")]
+mod sync;
+#[cfg(feature = "rt")]
 mod system_clock;
 #[cfg(feature = "rt")]
 pub use bucket::{BucketConfig, TokenBucket};
@@ -45,3 +47,6 @@ pub use keyed::{Acquire, Key, KeyedLimiter, Permit};
 pub use limits::{ConfiguredLimits, LaneView, LimitError, LimitErrorKind, LimitPermit, Limits, NoLimits};
 #[cfg(feature = "rt")]
 pub use system_clock::SystemClock;
+
+#[cfg(all(test, shuttle, feature = "rt"))]
+mod interleavings;
