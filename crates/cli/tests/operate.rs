@@ -479,3 +479,22 @@ fn a_pause_that_replaces_another_says_whose() {
         );
     }
 }
+
+/// Neither cron nor a container has to say who runs it: the machine knows.
+#[test]
+fn a_pause_without_a_user_in_the_environment_is_by_whom_the_process_runs_as() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    import(folder, &[record("a", "a.example")]);
+    let me = Command::new("id").arg("-un").output().unwrap();
+    let by = format!("{}@", text(&me.stdout).trim());
+    for user in [Some(""), None] {
+        let mut pause = longhaul(folder, &["queue", "pause", "--format", "json"]);
+        match user {
+            Some(user) => pause.env("USER", user),
+            None => pause.env_remove("USER"),
+        };
+        let paused: Value = serde_json::from_slice(&pause.output().unwrap().stdout).unwrap();
+        assert!(paused["reason"].as_str().unwrap().starts_with(&by), "{paused}");
+    }
+}

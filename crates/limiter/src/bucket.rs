@@ -11,7 +11,7 @@ use leaky_bucket::RateLimiter;
 use tokio::sync::{Mutex as Line, Notify};
 
 use crate::LimitError;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
 #[cfg(all(test, not(shuttle)))]
 mod tests;
@@ -78,8 +78,10 @@ impl BucketConfig {
 pub struct TokenBucket {
     capacity: u64,
     inner: RateLimiter,
-    /// First come, first served. Whoever has it is alone with `inner`, which makes credits and balance exact.
+    /// First come, first served. Whoever has it is the only one that waits for `inner`.
     line: Line<()>,
+    /// How many stand in line, the first included.
+    waiting: AtomicUsize,
     /// Refunded tokens: `inner` has no way to put tokens in.
     credits: Mutex<u64>,
     /// There is something in `credits` for the first in line.
@@ -124,6 +126,7 @@ impl TokenBucket {
             capacity: config.capacity,
             inner,
             line: Line::new(()),
+            waiting: AtomicUsize::new(0),
             credits: Mutex::new(0),
             refunded: Notify::new(),
         })
@@ -144,6 +147,7 @@ impl TokenBucket {
         // One turn for all parts: if each part had a turn of its own, many waiters would hold finished parts, and
         // what they gave back when cancelled would be more at once than the bucket may hold. `taken` comes after the
         // turn, so that it is given back before the next one's turn begins.
+        let _in_line = InLine::of(self);
         let _turn = self.line.lock().await;
         let mut taken = Taken { bucket: self, tokens: 0 };
         drop(self.settled_credits());
@@ -159,8 +163,7 @@ impl TokenBucket {
         if tokens == 0 {
             return true;
         }
-        let Ok(_turn) = self.line.try_lock() else { return false };
-        self.take_now(tokens)
+        self.waiting.load(Ordering::SeqCst) == 0 && self.take_now(tokens)
     }
 
     /// As [`TokenBucket::try_consume`], for who has waited in line before and found a token there: it goes before
@@ -241,6 +244,22 @@ impl TokenBucket {
 /// At most the capacity, which was a `usize` when the bucket was made.
 fn counted(tokens: u64) -> usize {
     usize::try_from(tokens).unwrap_or(MORE_THAN_ANY)
+}
+
+/// A place in line.
+struct InLine<'a>(&'a TokenBucket);
+
+impl<'a> InLine<'a> {
+    fn of(bucket: &'a TokenBucket) -> Self {
+        bucket.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(bucket)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What an unfinished `consume` has taken; dropped, it is refunded.

@@ -5,6 +5,8 @@
 //! tokio's own primitives, inside of the bucket, count as one step each. Its time stands still here: the only tokens that come
 //! are those that somebody gives back, so one that is lost on the way is missed.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,8 +33,8 @@ fn check(scenario: impl Fn() + Send + Sync + 'static) {
 /// Runs a small scenario under every schedule that there is, at least so many.
 fn check_all(at_least: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let scheduler = shuttle::scheduler::DfsScheduler::new(None, false);
-    let schedules = shuttle::Runner::new(scheduler, shuttle::Config::default()).run(scenario);
-    assert!(schedules >= at_least, "only {schedules} schedules");
+    let runs = shuttle::Runner::new(scheduler, shuttle::Config::default()).run(scenario);
+    assert!(runs >= at_least, "only {runs} schedules");
 }
 
 /// So many polls, and then it is ready.
@@ -92,9 +94,13 @@ async fn hold(limiter: &KeyedLimiter, keys: &[(Key, Arc<Gauge>)], gives_up: Opti
         None => Some(limiter.acquire(&names).await),
     };
     let Some(permit) = permit else { return };
-    keys.iter().for_each(|(_, gauge)| gauge.take(1));
+    for (_, gauge) in keys {
+        gauge.take(1);
+    }
     yield_now().await;
-    keys.iter().for_each(|(_, gauge)| gauge.give_back(1));
+    for (_, gauge) in keys {
+        gauge.give_back(1);
+    }
     drop(permit);
 }
 
@@ -224,6 +230,21 @@ fn tokens() {
 #[test]
 fn tokens_are_neither_minted_nor_lost() {
     out_of_time(|| check(tokens));
+}
+
+/// Who asks at the same time as another is not refused for it.
+#[test]
+fn whoever_does_not_wait_gets_a_token_that_is_there() {
+    out_of_time(|| {
+        check_all(10, || {
+            let bucket = bucket();
+            let other = Arc::clone(&bucket);
+            let task = spawn(async move { assert!(other.try_consume(1)) });
+            assert!(bucket.try_consume(2));
+            await_all(vec![task]);
+            assert!(!bucket.try_consume(1));
+        });
+    });
 }
 
 /// Every schedule that there is of two who want more than is there together, one of whom may give up.

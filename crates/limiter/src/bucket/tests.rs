@@ -412,3 +412,21 @@ async fn threads_that_refund_and_cancel_mint_nothing() {
         "{kept} kept, and the rest is not there"
     );
 }
+
+/// Those who do not wait are not in each other's way.
+#[test]
+fn whoever_asks_at_the_same_time_as_others_gets_a_token_that_is_there() {
+    let bucket = TokenBucket::new(BucketConfig {
+        capacity: 8_000,
+        refill: 1,
+        interval: Duration::from_hours(1),
+        burst: 8_000,
+    })
+    .unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..2_000).for_each(|_| assert!(bucket.try_consume(1))));
+        }
+    });
+    assert!(!bucket.try_consume(1));
+}
