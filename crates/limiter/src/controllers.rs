@@ -7,19 +7,22 @@
 //!
 //! # The learned pace
 //! It is additive increase and multiplicative decrease (Chiu and Jain, 1989; TCP; Netflix's concurrency-limits does the
-//! same on a limit), on the pace and not on a window. At a refusal that closes the lane, with S requests served in T
-//! since it opened:
+//! same on a limit), on the pace and not on a window. At a refusal that closes the lane, with S requests served since it
+//! opened, and T since the first of them:
 //!
 //! - If it was open for less time than it now closes, the pace was far off. The new one is S ÷ (T + closure): what the
 //!   host has served over the whole circle. It is certainly borne. No host is known to count in windows below a second,
 //!   so S ÷ max(T, 1 s) is surely no less than what it bears; that is the ceiling.
 //! - If the one request that goes first after a closure is refused, the closure was no closure of its own: T goes on,
 //!   and the same estimate falls.
-//! - Otherwise the pace was a little too high: pace and ceiling fall to four fifths.
+//! - Otherwise the pace was a little too high: pace and ceiling fall to four fifths, of what was learned before or else of
+//!   S ÷ T. If the host served not even half of what it was asked at, they fall to a half.
 //!
 //! Each request served raises the pace by an eighth of what is missing to its ceiling, and the ceiling by a
-//! 12,800th (one per cent in 128 requests). So a host that lets twenty a second through is asked a little below that
-//! within a few seconds, and tried for more once in many hundred requests.
+//! 12,800th (one per cent in 128 requests), or by ever more once hundreds were served without a refusal, as after a drop
+//! for another's sake. So a host that lets twenty a second through is asked a little below that within a few seconds, and
+//! tried for more once in many hundred requests; and one whose pace was taken for a tenth of what it is has it back
+//! after five thousand.
 
 use std::fmt;
 use std::time::Duration;
@@ -90,8 +93,10 @@ const QUIET: Duration = Duration::from_mins(1);
 const NO_PACE: Rate = 2_000 * PER_SECOND;
 /// The part of what is missing to the ceiling by which each request served raises the pace.
 const APPROACH: Rate = 8;
-/// The part by which each request served raises the ceiling.
+/// The part by which each request served raises the ceiling,
 const RAISE: Rate = 12_800;
+/// or the part of this that was served since the lane opened, if that is more.
+const RAISE_LATER: Rate = 5_000_000;
 
 /// The controllers of one lane, as its row keeps them. The default has none. Serialises as a small JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -158,21 +163,19 @@ impl Controllers {
         }
     }
 
-    /// The host answered as it should, while its lane was open. `reopened` is when it opened, if it was closed and this is
-    /// the first answer since.
-    pub fn served(&mut self, now: Duration, reopened: Option<Duration>) {
+    /// The host answered as it should, while its lane was open. `reopened` says that it was closed, and this is the first
+    /// answer since.
+    pub fn served(&mut self, now: Duration, reopened: bool) {
         let now_ms = millis(now);
         let quiet = QUIET.max(self.learned.map_or(Duration::ZERO, |learned| every(learned.rate.into()) * 8));
-        if let Some(reopened) = reopened {
-            (self.since_ms, self.served) = (millis(reopened), 0);
-        } else if self.served == 0 || now_ms.saturating_sub(self.last_ms) > millis(quiet) {
+        if reopened || self.served == 0 || now_ms.saturating_sub(self.last_ms) > millis(quiet) {
             (self.since_ms, self.served) = (now_ms, 0);
         }
         self.served += 1;
         self.last_ms = now_ms;
         if let Some(learned) = &mut self.learned {
             let (mut rate, mut ceiling) = (Rate::from(learned.rate), Rate::from(learned.ceiling));
-            ceiling += ceiling / RAISE + 1;
+            ceiling += (ceiling / RAISE).max(ceiling * Rate::from(self.served) / RAISE_LATER) + 1;
             rate += ceiling.saturating_sub(rate) / APPROACH;
             (learned.rate, learned.ceiling) = (narrow(rate), narrow(ceiling));
         }
@@ -196,8 +199,13 @@ impl Controllers {
         let served = Rate::from(self.served);
         let borne = per(served, open.max(SECOND)).max(1);
         let (rate, ceiling) = if !first && open >= closure {
-            let lowered = (borne.min(before) * 4 / 5).max(1);
-            (lowered, lowered)
+            // A pace that rises was slower on average than in the end, so S ÷ T is no measure of it.
+            let lowered = match before {
+                Rate::MAX => borne / 5 * 4,
+                before if borne < before / 2 => before / 2,
+                before => before / 5 * 4,
+            };
+            (lowered.max(1), lowered.max(1))
         } else {
             let ceiling = borne.min(if first { before } else { before / 5 * 4 }).max(1);
             (per(served, open + closure).clamp(1, ceiling), ceiling)

@@ -46,7 +46,7 @@ impl Host {
             served += 1;
             let start = at;
             at += self.takes;
-            known.served(at, opened.take());
+            known.served(at, opened.take().is_some());
             let every = known.slowest(at).map_or(Duration::ZERO, |pace| pace.every * 11 / 10);
             at = at.max(start + every);
         }
@@ -115,10 +115,10 @@ fn what_was_learned_is_forgotten_a_week_after_the_last_refusal() {
 #[test]
 fn a_quiet_time_begins_a_new_count() {
     let mut known = Controllers::default();
-    known.served(START, None);
+    known.served(START, false);
     let morning = START + Duration::from_hours(10);
     for _ in 0..20 {
-        known.served(morning, None);
+        known.served(morning, false);
     }
     known.refused(morning, ms(2_000), false);
     assert_eq!(known.slowest(morning).unwrap().every, ms(100), "20 in 2 s");
@@ -147,7 +147,7 @@ fn the_slowest_holds_and_says_who_it_is() {
 fn it_survives_its_json_and_stays_small() {
     let mut known = Controllers::default();
     assert_eq!(serde_json::from_str::<Controllers>("{}").unwrap(), known);
-    known.served(START, None);
+    known.served(START, false);
     assert!(serde_json::to_string(&known).unwrap().len() < 80);
     let _ = twenty_a_second().serve(&mut known, 100, START);
     known.said(Controller::CrawlDelay, ms(10_000), ms(5), START);
@@ -155,4 +155,38 @@ fn it_survives_its_json_and_stays_small() {
     let text = serde_json::to_string(&known).unwrap();
     assert_eq!(serde_json::from_str::<Controllers>(&text).unwrap(), known);
     assert!(text.len() < 300, "{text}");
+}
+
+/// One URL of a host is refused whenever it is asked for, and in between another is served: the refusals are not the
+/// pace's fault, and each lowers it by no more than a fifth.
+#[test]
+fn a_host_that_refuses_one_url_for_ever_is_not_asked_ever_more_slowly_for_it() {
+    let mut known = Controllers::default();
+    let (mut now, closes) = (START, ms(2_000));
+    for _ in 0..12 {
+        known.served(now, true);
+        now += known.slowest(now).map_or(ms(5), |pace| pace.every);
+        known.refused(now, closes, false);
+        now += known.slowest(now).map_or(closes, |pace| pace.every).max(closes);
+    }
+    let every = known.slowest(now).unwrap().every;
+    assert!(every < Duration::from_secs(40), "{every:?}");
+}
+
+/// What was learned from a few requests in a bad moment does not last.
+#[test]
+fn a_pace_that_was_taken_for_far_too_slow_recovers_within_thousands_of_requests() {
+    let mut known = Controllers::default();
+    known.served(START, false);
+    known.served(START + ms(1_000), false);
+    let mut now = START + ms(10_000);
+    known.refused(now, ms(1_000), false);
+    let slow = known.slowest(now).unwrap().every;
+    assert!(slow >= ms(5_000), "{slow:?}");
+    for request in 0..5_000 {
+        now += known.slowest(now).map_or(ms(1), |pace| pace.every);
+        known.served(now, request == 0);
+    }
+    let every = known.slowest(now).map_or(Duration::ZERO, |pace| pace.every);
+    assert!(every <= slow / 10, "{every:?} after {slow:?}");
 }

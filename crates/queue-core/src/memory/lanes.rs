@@ -81,8 +81,7 @@ impl LaneState {
                 self.served_at = Some(now);
                 // An answer to a request from before the closure does not speak for the time after it.
                 if self.not_before <= now {
-                    let reopened = (self.reopening == Some(1)).then(|| self.not_before.since_epoch());
-                    self.host.served(now.since_epoch(), reopened);
+                    self.host.served(now.since_epoch(), self.reopening == Some(1));
                     self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
                 }
             }

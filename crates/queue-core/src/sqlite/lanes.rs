@@ -133,10 +133,8 @@ impl LaneState {
                 self.failures = 0;
                 self.served_at = now.0;
                 if now.0 >= self.not_before {
-                    let reopened =
-                        (self.reopening == Some(1)).then(|| Timestamp(self.not_before).since_epoch());
                     let mut host = self.controllers()?;
-                    host.served(now.since_epoch(), reopened);
+                    host.served(now.since_epoch(), self.reopening == Some(1));
                     self.set_controllers(&host)?;
                     self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
                 }
