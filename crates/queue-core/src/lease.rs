@@ -44,7 +44,7 @@ pub struct LeaseRequest {
     pub alone: bool,
     /// After so many losses a job ends in error.
     pub max_losses: u32,
-    /// The caps and paces that this process is configured to.
+    /// The caps and paces that this process is configured to: those that it stated when it joined, if it did.
     pub rules: Arc<LaneRules>,
 }
 
@@ -70,7 +70,7 @@ pub struct AdmitRequest {
     pub token: LeaseToken,
     /// Where the request goes and what for.
     pub place: Place,
-    /// The caps and paces that this process is configured to.
+    /// The caps and paces that this process is configured to: those that it stated when it joined, if it did.
     pub rules: Arc<LaneRules>,
 }
 

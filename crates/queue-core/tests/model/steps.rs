@@ -177,11 +177,11 @@ impl World<'_> {
         }
     }
 
-    /// Those of whoever holds the job; of the first worker if nobody does.
+    /// Those of whoever holds the job, which a process that has died since had too; of the first worker if nobody does.
     fn holder_rules(&self, jobs: &Jobs, claim: LeaseToken) -> std::sync::Arc<longhaul_queue_core::LaneRules> {
-        let holder = jobs.get(&claim.job).and_then(|job| job.worker.clone());
-        let worker = self.workers.iter().find(|worker| Some(&worker.info.id) == holder.as_ref());
-        worker.unwrap_or(&self.workers[0]).rules.clone()
+        let holder = jobs.get(&claim.job).and_then(|job| job.worker.as_ref());
+        let slot = holder.and_then(|id| id.as_str().strip_prefix('w')?.split('-').next()?.parse().ok());
+        self.workers[slot.unwrap_or(0_usize)].rules.clone()
     }
 
     async fn settle_anew(&mut self, before: &Jobs, specs: &[SettleSpec], then: Option<&LeaseSpec>) {
