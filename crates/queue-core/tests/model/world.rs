@@ -104,6 +104,8 @@ pub struct World<'c> {
     /// The processes whose OS lock this handle holds.
     pub locked: BTreeSet<WorkerId>,
     looked: Option<Duration>,
+    /// How often the wall clock was set.
+    pub wall_steps: u32,
     pub epochs: (Option<Epoch>, Epoch),
     pub coverage: &'c mut Coverage,
 }
@@ -133,6 +135,7 @@ impl<'c> World<'c> {
             offsets: BTreeMap::new(),
             locked: BTreeSet::new(),
             looked: None,
+            wall_steps: 0,
             epochs: (None, Epoch(0)),
             coverage,
             folder,
