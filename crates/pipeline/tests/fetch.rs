@@ -478,6 +478,31 @@ async fn a_pdf_without_a_length_that_breaks_off_may_come_whole_next_time() {
     assert_eq!(failed(&result), (Reason::PdfTruncated, TRANSIENT));
 }
 
+/// Also where anything would do.
+#[tokio::test]
+async fn a_pdf_that_is_cut_off_is_no_file_whatever_was_expected() {
+    let bench = Bench::answering(Answer::default()).await;
+    let ear = Ear::listen().await;
+    let job = job(&json!({ "id": "x", "url": ear.url("/x") }));
+    let (pipeline, desk) = (bench.pipeline(), Desk::default());
+    let cut = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", &pdf_text(6000)[..4000]);
+    let (result, _) = soon(async { tokio::join!(pipeline.run(&job, &desk), ear.answer(&cut)) }).await;
+    assert_eq!(failed(&result), (Reason::PdfTruncated, TRANSIENT));
+}
+
+/// It is asked for as it is. What a host packs all the same is not the file; a file that is packed by itself is.
+#[tokio::test]
+async fn what_a_host_packs_unasked_is_refused_by_name() {
+    let packed = Answer { content_encoding: Some("gzip".into()), ..pdf(5000) };
+    let bench = Bench::answering(packed).await;
+    let result = run(&bench.pipeline(), &bench.job("/x.pdf"), &Desk::default()).await;
+    let Outcome::Failed { reason, detail, .. } = &result.outcome else { panic!("{result:?}") };
+    assert_eq!(*reason, Reason::UnexpectedType);
+    assert!(detail.contains("Content-Encoding: gzip"), "{detail}");
+    let record = json!({ "id": "a", "expect": "any", "url": bench.origin.url("a", "/x.tar.gz") });
+    let _ = done(&run(&bench.pipeline(), &job(&record), &Desk::default()).await);
+}
+
 #[tokio::test]
 async fn a_full_disk_is_nobody_s_fault() {
     let bench = Bench::answering(pdf(5000)).await;

@@ -29,6 +29,8 @@ pub(super) struct Body<'a> {
     pub(super) tail: &'a [u8],
     /// Its length.
     pub(super) bytes: u64,
+    /// Whether a transfer that was cut off would have been noticed.
+    pub(super) framed: bool,
     /// What the host calls it.
     pub(super) content_type: Option<&'a str>,
 }
@@ -86,7 +88,9 @@ pub(super) fn whole(expect: Expect, body: &Body<'_>) -> Result<Kind, Wrong> {
         return wrong(Reason::TooSmall, "the body is empty");
     }
     let kind = head(expect, body.head, body.content_type)?;
-    if expect == Expect::Pdf {
+    // Where nothing else tells that a body was cut off, its own end has to. What only speaks of PDFs is none.
+    let begins = body.head.starts_with(b"%PDF-") || says(body.content_type, "application/pdf");
+    if expect == Expect::Pdf || (!body.framed && kind == Kind::Pdf && begins) {
         if body.bytes < PDF_LEAST_BYTES {
             return wrong(Reason::TooSmall, "no PDF has less than 1024 bytes");
         }
@@ -214,6 +218,7 @@ mod tests {
             head: &bytes[..bytes.len().min(HEAD_BYTES)],
             tail: &bytes[bytes.len().saturating_sub(TAIL_BYTES)..],
             bytes: bytes.len() as u64,
+            framed: true,
             content_type,
         };
         whole(expect, &body).map_err(|wrong| wrong.reason)
@@ -275,6 +280,11 @@ mod tests {
         assert_eq!(check(Expect::Any, b"\x1f\x8b\0", None), Ok(Kind::Other));
         assert_eq!(check(Expect::Any, b"%PDF-", None), Ok(Kind::Pdf));
         assert_eq!(check(Expect::Any, b"", None), Err(Reason::TooSmall));
+        let cut = pdf("%PDF-1.4", "");
+        let unframed = |head| Body { head, tail: head, bytes: 4000, framed: false, content_type: None };
+        let cut_off = whole(Expect::Any, &unframed(&cut)).map_err(|wrong| wrong.reason);
+        assert_eq!(cut_off, Err(Reason::PdfTruncated));
+        assert!(whole(Expect::Any, &unframed(b"all about %PDF-1.4")).is_ok());
         assert_eq!(check(Expect::Any, b"<html>_cf_chl_opt", None), Err(Reason::ChallengePage));
     }
 }

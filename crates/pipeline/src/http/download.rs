@@ -30,6 +30,8 @@ const EVENT_BYTES: u64 = 128 * 1024;
 struct Head {
     status: u16,
     content_type: Option<String>,
+    /// How the body is packed, although nobody asked for that.
+    packed: Option<String>,
     etag: Option<String>,
     last_modified: Option<String>,
     /// What the rest of a broken body may be asked for with.
@@ -54,6 +56,8 @@ impl Head {
         Self {
             status: response.status().as_u16(),
             content_type: text(header::CONTENT_TYPE),
+            packed: text(header::CONTENT_ENCODING)
+                .filter(|coding| !matches!(coding.trim().to_ascii_lowercase().as_str(), "" | "identity")),
             validator: validator.filter(|_| ranges),
             etag,
             last_modified,
@@ -70,6 +74,21 @@ enum Streamed {
     Wrong(Stop),
     /// It broke off; what came may be kept.
     Broken(Stop),
+}
+
+/// How files are named that are packed themselves; some hosts announce that as if only the transfer were.
+const PACKED: [&str; 8] = [".gz", ".tgz", ".svgz", ".z", ".bz2", ".xz", ".zst", ".br"];
+
+/// Refuses a body that is packed although it was asked for as it is: what would be stored is not the file.
+fn packed(head: &Head, target: Target<'_>) -> Option<Stop> {
+    let packed = head.packed.as_ref()?;
+    let path = target.hop.url.path().to_ascii_lowercase();
+    if PACKED.iter().any(|end| path.ends_with(end)) {
+        return None;
+    }
+    let detail =
+        format!("the host sends it packed (Content-Encoding: {packed}), although it was asked not to");
+    Some(Stop::dead(PlanEnd::Failed, Reason::UnexpectedType, detail))
 }
 
 impl Attempt<'_> {
@@ -105,7 +124,7 @@ impl Attempt<'_> {
                 Sink::new(Arc::clone(&self.inside.store), self.job.number, self.job.fence)
             }
         };
-        if let Some(refused) = self.announced_too_much(&head, note) {
+        if let Some(refused) = packed(&head, target).or_else(|| self.announced_too_much(&head, note)) {
             self.served(target);
             self.drain(response, note).await;
             return Err(refused);
@@ -272,8 +291,13 @@ impl Attempt<'_> {
             let detail = format!("{bytes} bytes came where {announced} were announced");
             return Err(Stop::broken(Reason::SizeMismatch, detail));
         }
-        let body =
-            Body { head: sink.head(), tail: sink.tail(), bytes, content_type: head.content_type.as_deref() };
+        let body = Body {
+            head: sink.head(),
+            tail: sink.tail(),
+            bytes,
+            framed: head.framed,
+            content_type: head.content_type.as_deref(),
+        };
         let kind = match check::whole(target.plan.expect, &body) {
             Ok(kind) => kind,
             // Without a length nobody else says that the connection was cut.
