@@ -280,3 +280,28 @@ async fn attempts_that_cannot_be_written_any_more_change_no_jobs_fate() {
     let said = "of notes/attempts.jsonl could not be written: No such file or directory";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
+
+/// Nothing that a run writes down is written over anything else of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_names_for_one_file_are_refused_before_anything_begins() {
+    let stage = Stage::new([HostConfig::new("host")]).await;
+    let list = stage.write("list.jsonl", &[stage.record("a", "host", "/a")]);
+    let list = stage.folder().join(list);
+    let before = std::fs::read_to_string(&list).unwrap();
+    for (flags, said) in [
+        (&["--report", "downloads/run.html"][..], "would lie among the files that are fetched"),
+        (&["--attempts", "downloads/manifest.jsonl"], "the manifest and --attempts are the same file"),
+        (&["--manifest", "m.jsonl", "--attempts", "./m.jsonl"], "are the same file"),
+        (&["--attempts", "list.jsonl"], "--attempts and the list to import are the same file"),
+        (&["--manifest", "list.jsonl"], "the manifest and the list to import are the same file"),
+        (&["--attempts", "state/workqueue.sqlite"], "--attempts and the queue are the same file"),
+        (&["--attempts", "run.json", "--report", "run.html"], "--attempts and --report are the same file"),
+    ] {
+        let all = [&["--drain", "--import", "list.jsonl"], flags].concat();
+        let refused = stage.start_run(&all).finish().await.expect_code(2);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    assert_eq!(std::fs::read_to_string(&list).unwrap(), before);
+    assert!(!stage.folder().join("state").exists() && !stage.output().exists());
+    assert_eq!(stage.origin.report().requests(), 0);
+}

@@ -38,6 +38,7 @@ pub struct Export {
     targets: Vec<Target>,
     tracer: Option<SdkTracerProvider>,
     allowance: Allowance,
+    complaint: Arc<Complaint>,
     meter: Option<SdkMeterProvider>,
     /// The transports live here. Dropped last, without waiting.
     runtime: Option<Runtime>,
@@ -100,7 +101,7 @@ impl Export {
         // Whoever chooses a sampler says how many traces they want.
         let allowance =
             if environment.is_set("OTEL_TRACES_SAMPLER") { Allowance::all() } else { Allowance::bearable() };
-        Ok(Some(Self { targets, tracer, allowance, meter, runtime: Some(runtime) }))
+        Ok(Some(Self { targets, tracer, allowance, complaint, meter, runtime: Some(runtime) }))
     }
 
     /// What goes where, for people; nothing secret.
@@ -124,8 +125,9 @@ impl Export {
         self.tracer.as_ref().map(|tracer| trace::layer(tracer, self.allowance.clone()))
     }
 
-    /// Sends what is there, and waits for that no longer than this.
-    pub async fn finish(mut self, patience: Duration) {
+    /// Sends what is there, and waits for that no longer than this. False if by then it was not sent, and nobody was told of
+    /// any trouble.
+    pub async fn finish(mut self, patience: Duration) -> bool {
         // What goes wrong is said where it does.
         let spans =
             self.tracer.take().map(|tracer| apart(move || drop(tracer.shutdown_with_timeout(patience))));
@@ -137,7 +139,7 @@ impl Export {
                 let _ = sending.await;
             }
         };
-        let _ = tokio::time::timeout(patience, sent).await;
+        tokio::time::timeout(patience, sent).await.is_ok() || self.complaint.has_spoken()
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) async fn one_drain(dir: PathBuf, jobs: usize) -> Result<()> {
     let took = machine::since(began);
     ensure!(summary.count("done") == jobs as u64, "{} of {jobs} were done", summary.count("done"));
     if let Some(export) = export {
-        export.finish(Duration::from_secs(3)).await;
+        ensure!(export.finish(Duration::from_secs(3)).await, "the last spans and numbers were not taken");
     }
     println!("{}", jobs as f64 / took.as_secs_f64());
     Ok(())

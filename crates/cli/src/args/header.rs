@@ -21,6 +21,21 @@ impl fmt::Debug for HostHeader {
     }
 }
 
+/// What requests say of themselves. With another host, range or coding what comes would not be what was asked for, and under
+/// another name robots.txt would be another's.
+const OURS: [&str; 10] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "if-range",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
 /// Reads one. No message repeats what was given: the secret may stand anywhere in it.
 pub(crate) fn parse(text: &str) -> Result<HostHeader, String> {
     let wrong = |why: &str| {
@@ -39,6 +54,9 @@ pub(crate) fn parse(text: &str) -> Result<HostHeader, String> {
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(token) {
         return Err(wrong("what stands before the `:` is not a header's name"));
+    }
+    if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+        return Err(wrong("what stands before the `:` is a header that longhaul sets itself"));
     }
     if value.is_empty() || value.chars().any(char::is_control) {
         return Err(wrong("what stands behind the `:` cannot be a header's value"));
@@ -92,6 +110,14 @@ mod tests {
         ] {
             let message = parse(bad).unwrap_err();
             assert!(message.contains("HOST=NAME:VALUE") && !message.contains("hunter2"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_longhaul_says_itself_is_refused() {
+        for name in ["Host", "user-agent", "Range", "Accept-Encoding", "Content-Length"] {
+            let refused = parse(&format!("a.example={name}:hunter2")).unwrap_err();
+            assert!(refused.contains("longhaul sets itself") && !refused.contains("hunter2"), "{refused}");
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) async fn run(
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
+    records::refuse_collisions(&args, &global.queue)?;
     let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
     let sources = open_all(&args.import)?;
@@ -108,7 +109,7 @@ pub(crate) async fn run(
     };
     telemetry.ready();
     let (ended, signal) = telemetry.beside(watch.until_its_end(run, &mut signals)).await;
-    telemetry.finish(ended.elapsed).await;
+    telemetry.finish(ended.elapsed, console).await;
 
     exit = exit.or(say_unpublished(&ended, console));
     let (unpublished, elapsed) = (ended.unpublished, ended.elapsed);

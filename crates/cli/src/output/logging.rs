@@ -32,6 +32,13 @@ impl Logging {
         clock: Arc<dyn Clock>,
         export: Option<&Export>,
     ) -> Result<Self, UsageError> {
+        if let Some(unknown) = unknown_level(&global.log) {
+            return Err(UsageError(format!(
+                "--log {}: {unknown:?} is no level; write one of off, error, warn, info, debug, trace, or a filter like \
+                 longhaul_worker=debug",
+                global.log
+            )));
+        }
         let filter = EnvFilter::try_new(directives(&global.log)).map_err(|error| {
             UsageError(format!(
                 "--log {}: {error}; write one of off, error, warn, info, debug, trace, or a filter like longhaul_worker=debug",
@@ -65,6 +72,18 @@ fn directives(log: &str) -> String {
         level @ ("error" | "warn" | "info") => format!("{level},sqlx=error"),
         _ => log.to_owned(),
     }
+}
+
+/// What in a `--log` is neither a level nor a filter. By itself it would be a filter too: for everything that a crate of
+/// this name logs, and nothing else.
+fn unknown_level(log: &str) -> Option<&str> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_known = |part: &str| {
+        part.contains(['=', '[', ':'])
+            || part.starts_with("longhaul")
+            || LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level))
+    };
+    log.split(',').map(str::trim).find(|part| !is_known(part))
 }
 
 /// Lines that name the trace that they belong to, where traces are sent.
@@ -132,6 +151,17 @@ impl io::Write for LogLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistyped_level_is_no_filter() {
+        assert_eq!(unknown_level("wran"), Some("wran"));
+        assert_eq!(unknown_level("info, nosuch"), Some("nosuch"));
+        for fine in
+            ["WARN", "info,longhaul_worker=debug", "longhaul_worker", "sqlx::query=off", "[job]=trace"]
+        {
+            assert_eq!(unknown_level(fine), None, "{fine}");
+        }
+    }
 
     #[test]
     fn only_a_plain_level_is_extended() {

@@ -45,6 +45,11 @@ impl Complaint {
         Some(std::mem::take(&mut said.unsaid))
     }
 
+    /// Whether anything was ever said.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).at.is_some()
+    }
+
     fn about(&self, target: &str, error: &dyn fmt::Display) {
         if let Some(failures) = self.due() {
             tracing::warn!(

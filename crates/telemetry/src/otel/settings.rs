@@ -114,6 +114,39 @@ impl Environment {
         self.is_set("OTEL_SERVICE_NAME") || self.get("OTEL_RESOURCE_ATTRIBUTES").is_some_and(named)
     }
 
+    /// What only the SDK reads, which takes what it does not understand for not set.
+    fn check(&self) -> Result<(), ExportError> {
+        const SAMPLERS: [&str; 6] = [
+            "always_on",
+            "always_off",
+            "traceidratio",
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+        ];
+        let wrong = |name: &str, value: &str, write: &str| {
+            Err(ExportError::new(format!("{name}={value} is not understood; write {write}")))
+        };
+        if let Some(sampler) = self.get("OTEL_TRACES_SAMPLER").filter(|name| !SAMPLERS.contains(name)) {
+            return wrong("OTEL_TRACES_SAMPLER", sampler, &format!("one of {}", SAMPLERS.join(", ")));
+        }
+        let is_ratio = |value: &str| value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio));
+        if let Some(share) = self.get("OTEL_TRACES_SAMPLER_ARG").filter(|value| !is_ratio(value)) {
+            return wrong("OTEL_TRACES_SAMPLER_ARG", share, "a share from 0 to 1");
+        }
+        let mut names: Vec<&String> = self.0.keys().collect();
+        names.sort();
+        for name in names {
+            let is_number =
+                name.starts_with("OTEL_BSP_") || name.ends_with("_TIMEOUT") || name.ends_with("_INTERVAL");
+            let value = self.get(name).unwrap_or_default();
+            if is_number && !value.parse::<u64>().is_ok_and(|number| number > 0) {
+                return wrong(name, value, "a whole number from 1 on");
+            }
+        }
+        Ok(())
+    }
+
     /// What is to be sent.
     pub(super) fn targets(&self) -> Result<Vec<Target>, ExportError> {
         if self.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -124,6 +157,9 @@ impl Environment {
             if self.asks_for(signal)? {
                 targets.push(self.target(signal)?);
             }
+        }
+        if !targets.is_empty() {
+            self.check()?;
         }
         Ok(targets)
     }
@@ -161,6 +197,15 @@ impl Environment {
             (None, Protocol::Grpc) => "http://localhost:4317".to_owned(),
             (None, Protocol::Http) => "http://localhost:4318".to_owned(),
         };
+        let scheme = endpoint.split_once("://").map(|(scheme, _)| scheme.trim().to_ascii_lowercase());
+        if !matches!(scheme.as_deref(), Some("http" | "https")) {
+            let message = format!(
+                "the OTLP endpoint {} is no address that {} can be sent to; write http://HOST:PORT or https://HOST:PORT",
+                shown(&endpoint),
+                signal.in_variables().to_ascii_lowercase()
+            );
+            return Err(ExportError::new(message));
+        }
         Ok(Target { signal, protocol, endpoint })
     }
 }
@@ -228,6 +273,26 @@ mod tests {
             ]),
             "error: OTEL_EXPORTER_OTLP_PROTOCOL=http/json is not supported; write grpc or http/protobuf"
         );
+    }
+
+    #[test]
+    fn what_only_the_sdk_reads_is_not_taken_for_unset() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+        for (name, value) in [
+            ("OTEL_TRACES_SAMPLER", "nonsense"),
+            ("OTEL_TRACES_SAMPLER_ARG", "7"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "abc"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
+        ] {
+            let said = check(&[endpoint, (name, value)]);
+            assert!(said.starts_with(&format!("error: {name}={value} is not understood; write ")), "{said}");
+            assert_eq!(check(&[(name, value)]), "", "nothing is sent, so nobody reads it");
+        }
+        let said = check(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://u:secret@c")]);
+        assert!(said.starts_with("error: the OTLP endpoint ftp://c is no address"), "{said}");
+        let fine = [endpoint, ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.1")];
+        assert!(check(&fine).starts_with("traces to"), "{}", check(&fine));
     }
 
     #[test]

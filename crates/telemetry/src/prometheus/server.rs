@@ -22,8 +22,10 @@ use crate::metrics::Metrics;
 
 /// So many connections at a time; whoever comes then waits until one ends.
 const CONNECTIONS: usize = 16;
-/// Whoever asks has so long to do it, so that nobody keeps a connection for nothing.
+/// Whoever asks has so long to do it, so that nobody keeps a connection for nothing,
 const ASK_TIME: Duration = Duration::from_secs(10);
+/// and so long to ask and to take the answer.
+const WHOLE_TIME: Duration = Duration::from_secs(20);
 
 /// Whether the run takes work: not before it has joined its queue, and no more once it is being stopped.
 #[derive(Debug, Default)]
@@ -113,9 +115,10 @@ async fn serve(listener: TcpListener, pages: &Pages) {
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(ASK_TIME)
+                .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // Whoever leaves in the middle has asked for nothing more.
-            let _ = served.await;
+            // Whoever leaves in the middle has asked for nothing more, and who does not read wants nothing.
+            let _ = tokio::time::timeout(WHOLE_TIME, served).await;
             drop(place);
         });
     }
@@ -190,6 +193,19 @@ mod tests {
         let server = start(&readiness);
         let again = |address| MetricsServer::start(address, Arc::default(), Arc::clone(&readiness));
         assert_eq!(again(server.address()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// Who sends many questions and reads no answer would else keep a connection for as long as they like.
+    #[test]
+    fn a_connection_is_for_one_question() {
+        let server = start(&Arc::default());
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let question = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(question.repeat(3).as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // It may end with a reset: what was asked beyond the first was never read.
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(String::from_utf8_lossy(&answer).matches("HTTP/1.1 200").count(), 1);
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl ReportTarget {
         self.page.as_deref().unwrap_or(&self.data)
     }
 
+    /// The files that a report is written to.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.marked().map(|(path, _)| path)
+    }
+
     /// Looks whether reports can be written there, so that a run of weeks does not find out at its end.
     ///
     /// # Errors

@@ -8,11 +8,11 @@ use longhaul_events::Observer;
 use longhaul_limiter::{Clock, LaneRules};
 use longhaul_queue_core::QueueStats;
 use longhaul_telemetry::{
-    AttemptsFile, AttemptsOptions, EndedRun, Left, Repair, ReportFiles, RunEnding, RunReport,
+    AttemptsFile, AttemptsOptions, EndedRun, Left, Repair, ReportFiles, ReportTarget, RunEnding, RunReport,
 };
 
 use crate::args::RunArgs;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::output::{Console, count, number_of};
 use crate::summary::advice;
 
@@ -145,5 +145,53 @@ impl Records {
                 "torn lines that other processes left in {name} and that were removed: {lines}"
             ));
         }
+    }
+}
+
+/// What a run writes down must not be written over anything else of it: another record, its input, its queue, or one of
+/// the files that it fetches.
+pub(super) fn refuse_collisions(args: &RunArgs, queue: &Path) -> Result<()> {
+    let manifest = args.manifest.clone().unwrap_or_else(|| args.output_dir.join("manifest.jsonl"));
+    let mut written = vec![("the manifest", manifest.as_path())];
+    written.extend(args.attempts.iter().map(|path| ("--attempts", path.as_path())));
+    for page in args.report.iter().flat_map(ReportTarget::files) {
+        if resolved(page).starts_with(resolved(&args.output_dir)) {
+            let message = format!(
+                "--report {} would lie among the files that are fetched, in {}; choose a place outside of it",
+                page.display(),
+                args.output_dir.display()
+            );
+            return Err(UsageError(message).into());
+        }
+        written.push(("--report", page));
+    }
+    let read = args.import.iter().map(|path| ("the list to import", path.as_path()));
+    let all: Vec<(&str, &Path)> = written.iter().copied().chain([("the queue", queue)]).chain(read).collect();
+    for (index, (what, path)) in written.iter().enumerate() {
+        if let Some((other, _)) = all[index + 1..].iter().find(|(_, other)| resolved(other) == resolved(path))
+        {
+            let message = format!(
+                "{what} and {other} are the same file, {}; give each a name of its own",
+                path.display()
+            );
+            return Err(UsageError(message).into());
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut missing = Vec::new();
+    let mut there = whole.as_path();
+    loop {
+        if let Ok(mut found) = there.canonicalize() {
+            found.extend(missing.iter().rev());
+            return found;
+        }
+        let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else { return whole };
+        missing.push(name);
+        there = parent;
     }
 }

@@ -93,14 +93,17 @@ impl Telemetry {
     }
 
     /// The run has ended after `elapsed`: takes the last numbers and sends them.
-    pub(super) async fn finish(self, elapsed: Duration) {
+    pub(super) async fn finish(self, elapsed: Duration, console: &Console) {
         self.readiness.set(false);
         if let Some(sampler) = &self.sampler {
             // The run itself says if its store does not answer.
             let _ = sampler.look().await;
         }
         if let Some(export) = self.export {
-            export.finish((elapsed / 20).clamp(LAST_SENDING.0, LAST_SENDING.1)).await;
+            let targets = export.targets().join(", ");
+            if !export.finish((elapsed / 20).clamp(LAST_SENDING.0, LAST_SENDING.1)).await {
+                console.warn(&format!("not all could be sent before the end: {targets}"));
+            }
         }
     }
 }
