@@ -29,6 +29,9 @@ const NAMED_HOSTS: usize = 3;
 /// Where nothing happens, a line is written so often, so that whoever reads the log later sees that the run was there.
 const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 
+/// How wide the bar itself is, as its template says.
+const BAR_WIDTH: usize = 20;
+
 /// So many columns at the end of the last line stay empty: there the terminal shows `^C`.
 const KEPT_FREE: usize = 4;
 
@@ -109,11 +112,11 @@ impl Progress {
     /// A bar where there is a terminal to draw it on. The run begins now.
     pub(crate) fn start(console: &Console, now: Duration) -> Self {
         let bar = (console.is_terminal() && !console.is_quiet()).then(|| {
-            let screen = Box::new(Screen(Term::buffered_stderr()));
+            let screen = Box::new(Screen::new(Term::buffered_stderr()));
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like_with_hz(screen, 20));
             // The template is a constant; should it ever be wrong, the default style serves.
             if let Ok(style) =
-                ProgressStyle::with_template("{bar:24} {human_pos}/{human_len}  {prefix}\n{msg}")
+                ProgressStyle::with_template("{bar:20} {human_pos}/{human_len}  {prefix}\n{msg}")
             {
                 bar.set_style(style.progress_chars("█▉ "));
             }
@@ -138,11 +141,14 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(counts.total());
             bar.set_position(ended);
-            bar.set_prefix(pace);
             troubles.extend(tally.problems.back().map(|last| format!("last: {last}")));
-            let message = printable(&troubles.join("; "));
             let room = self.console.width().map(|width| width.saturating_sub(KEPT_FREE));
-            bar.set_message(room.map_or_else(|| message.clone(), |room| cut(&message, room)));
+            let fitting = |text: &str, taken: usize| {
+                room.map_or_else(|| text.to_owned(), |room| cut(text, room.saturating_sub(taken)))
+            };
+            let before_pace = BAR_WIDTH + format!(" {}/{}  ", count(ended), count(counts.total())).len();
+            bar.set_prefix(fitting(&pace, before_pace));
+            bar.set_message(fitting(&printable(&troubles.join("; ")), 0));
             return;
         }
         let said = (ended, counts.total(), tally.running.len(), tally.received, tally.problems_seen);
