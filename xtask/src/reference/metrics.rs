@@ -42,7 +42,7 @@ Nothing is sent unless a variable asks for it.
 | `OTEL_SDK_DISABLED` | `true` sends nothing |
 
 A receiver that is away, slow or refuses holds no job up. The run says so at most once a minute, and what is not taken is lost.
-At its end a run waits for the last sending a twentieth of its own time, at least half a second and at most three.
+At its end a run waits for the last sending a twentieth of its own time, at least 0.3 s and at most three.
 
 ## Spans
 

@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// The last of what is sent gets a twentieth of the run's own time, but neither less nor more than this: a receiver that
 /// does not answer must not make a run noticeably longer.
-const LAST_SENDING: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+const LAST_SENDING: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
 
 /// Nothing, unless somebody asked for it.
 #[derive(Debug, Default)]
