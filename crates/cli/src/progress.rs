@@ -32,7 +32,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 /// How wide the bar itself is, as its template says.
 const BAR_WIDTH: usize = 20;
 
-/// So many columns at the end of the last line stay empty: there the terminal shows `^C`.
+/// So many columns at the end of each line stay empty: behind the last one the terminal shows `^C`.
 const KEPT_FREE: usize = 4;
 
 /// What the queue says of the work of all runs.

@@ -151,7 +151,7 @@ impl Records {
 /// What a run writes down must not be written over anything else of it: another record, its input, its queue, or one of
 /// the files that it fetches.
 pub(super) fn refuse_collisions(args: &RunArgs, queue: &Path) -> Result<()> {
-    let manifest = args.manifest.clone().unwrap_or_else(|| args.output_dir.join("manifest.jsonl"));
+    let manifest = super::manifest(args);
     let mut written = vec![("the manifest", manifest.as_path())];
     written.extend(args.attempts.iter().map(|path| ("--attempts", path.as_path())));
     for page in args.report.iter().flat_map(ReportTarget::files) {
