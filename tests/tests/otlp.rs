@@ -441,9 +441,11 @@ async fn a_receiver_that_is_away_slow_or_refuses_holds_nobody_up_and_is_spoken_o
                 variables[0].1 = receiver.endpoint();
             }
             let (seconds, log) = seconds_of_a_drain(&variables).await;
+            // A short run may end before its first sending has failed: then its last line says it.
             let said = log.matches("cannot send").count();
-            let bounds = if what == "slow" { 0..=1 } else { 1..=1 };
-            assert!(bounds.contains(&said), "{what} by {otlp:?}: said {said} times in\n{log}");
+            let said_at_the_end = log.contains("not all could be sent before the end");
+            assert!(said <= 1, "{what} by {otlp:?}: said {said} times in\n{log}");
+            assert!(said == 1 || said_at_the_end, "{what} by {otlp:?}: never said in\n{log}");
             ratios.push(seconds / plain);
         }
         ratios.sort_by(f64::total_cmp);
