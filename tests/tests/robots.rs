@@ -9,7 +9,7 @@ use longhaul_tests::Stage;
 use serde_json::Value;
 
 /// As the other tests' flags, with robots.txt.
-const FLAGS: [&str; 7] = ["queue", "run", "--drain", "--allow-network", "127.0.0.0/8", "--rate", "*=off"];
+const FLAGS: [&str; 5] = ["queue", "run", "--drain", "--allow-network", "127.0.0.0/8"];
 
 fn host(name: &str, robots: Answer) -> HostConfig {
     let behaviour =
@@ -22,7 +22,24 @@ fn rules(text: &str) -> Answer {
 }
 
 async fn run(stage: &Stage, more: &[&str]) -> longhaul_tests::Finished {
-    stage.run(&[&FLAGS[..], more].concat()).await
+    let rate = if more.contains(&"--rate") { &[][..] } else { &["--rate", "*=off"] };
+    stage.run(&[&FLAGS[..], rate, more].concat()).await
+}
+
+/// INV-PACE counts requests: what needs none takes no turn. At one every two seconds these would take over a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_disallowed_does_not_wait_for_its_hosts_pace() {
+    let stage = Stage::new([host("closed", rules("User-agent: *\nDisallow: /\n"))]).await;
+    let records: Vec<_> =
+        (0..40).map(|job| stage.record(&format!("job-{job}"), "closed", &format!("/{job}"))).collect();
+    stage.import(&records).await;
+    let clock = longhaul_limiter::SystemClock;
+    let began = longhaul_limiter::Clock::monotonic(&clock);
+    let _ = run(&stage, &["--rate", "*=1/2s"]).await.expect_code(0);
+    let took = longhaul_limiter::Clock::monotonic(&clock).saturating_sub(began);
+    assert_eq!(stage.counts().await.skipped, 40);
+    assert_eq!(stage.origin.counts("closed").requests, 1);
+    assert!(took < Duration::from_secs(40), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,9 @@ impl Bounds {
         if self.open_at(state) > now {
             return false;
         }
+        if !self.is_off() {
+            state.begin_start(now);
+        }
         for (scope, window) in &self.windows {
             state.count(*scope, window, now);
         }
@@ -101,23 +104,6 @@ impl Bounds {
             state.put_host_off(now + host.stretched());
         }
         true
-    }
-
-    /// Takes back a start that was counted at `counted_at` and never left the machine.
-    ///
-    /// Each window gives it back only where it is all that the window still counts: then the state is what it was before.
-    /// Subtracting an interval from what later starts have built upon would mint a token: with 1/s, and starts counted
-    /// at 0 and 1, taking the first back at 1.5 would allow one at 1.5. Where it is not given back, it comes by itself an
-    /// interval later.
-    pub fn refund(&self, state: &mut PaceState, counted_at: Duration) {
-        for (scope, window) in &self.windows {
-            state.forget_only(*scope, window, counted_at);
-        }
-        if let Some(host) = self.host
-            && state.host_opens() == counted_at + host.stretched()
-        {
-            state.lower(HOST, counted_at);
-        }
     }
 
     /// How long after it was counted a start may still happen; `None` if nothing binds it. Half of the slack that the
@@ -146,6 +132,7 @@ impl PaceState {
         after: Option<HostPace>,
         now: Duration,
     ) -> bool {
+        self.keep_starts();
         let every = |pace: Option<HostPace>| pace.map_or(Duration::ZERO, |pace| pace.every);
         let until = now + after.map_or(Duration::ZERO, HostPace::stretched);
         match every(after).cmp(&every(before)) {

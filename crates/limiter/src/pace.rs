@@ -163,11 +163,6 @@ impl Pace {
         Bounds::of(self, scope).admit(state, now)
     }
 
-    /// Takes back a start that was counted at `counted_at` and never left the machine: see [`Bounds::refund`].
-    pub fn refund(&self, state: &mut PaceState, scope: Scope, counted_at: Duration) {
-        Bounds::of(self, scope).refund(state, counted_at);
-    }
-
     /// How long after it was counted a start may still happen (see the module); `None` without a pace.
     pub fn start_within(&self) -> Option<Duration> {
         self.windows.first().map(|window| window.unit / 20)
@@ -252,9 +247,21 @@ impl RateError {
 /// since the store's epoch. Serialises as a small JSON map; a window that is no longer configured is forgotten
 /// by [`PaceState::forget_before`] once it could not hold anything back.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct PaceState {
+    #[serde(flatten)]
     tats: BTreeMap<String, u64>,
+    /// The latest start, as long as it can be taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest: Option<Start>,
+}
+
+/// A start that was counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Start {
+    /// When, in microseconds.
+    at: u64,
+    /// The times as they were before.
+    before: BTreeMap<String, u64>,
 }
 
 impl PaceState {
@@ -267,6 +274,32 @@ impl PaceState {
     pub fn forget_before(&mut self, now: Duration) {
         let now = micros(now);
         self.tats.retain(|_, tat| *tat > now);
+        match &mut self.latest {
+            Some(latest) if !self.tats.is_empty() => latest.before.retain(|_, tat| *tat > now),
+            _ => self.latest = None,
+        }
+    }
+
+    /// Notes that what is counted next is one start, at `now`.
+    pub(crate) fn begin_start(&mut self, now: Duration) {
+        self.latest = Some(Start { at: micros(now), before: self.tats.clone() });
+    }
+
+    /// Takes back a start that was counted at `counted_at` and of which no request left the machine, and says whether it
+    /// did. It is kept if another was counted since: that one was put where it is because of it, and to take it back would
+    /// let two start closer to each other than the pace allows.
+    pub fn refund(&mut self, counted_at: Duration) -> bool {
+        let taken_back = self.latest.take_if(|latest| latest.at == micros(counted_at));
+        if let Some(Start { before, .. }) = taken_back {
+            self.tats = before;
+            return true;
+        }
+        false
+    }
+
+    /// What was counted so far stays counted.
+    pub(crate) fn keep_starts(&mut self) {
+        self.latest = None;
     }
 
     pub(crate) fn tat(&self, scope: Scope, window: &Window) -> Duration {
@@ -282,14 +315,6 @@ impl PaceState {
     /// A time that is kept under a name.
     pub(crate) fn named(&self, name: &str) -> Duration {
         Duration::from_micros(self.tats.get(name).copied().unwrap_or(0))
-    }
-
-    /// Forgets a count that is exactly one start after an idle time, at `counted_at`.
-    pub(crate) fn forget_only(&mut self, scope: Scope, window: &Window, counted_at: Duration) {
-        let name = key(scope, window);
-        if self.tats.get(&name) == Some(&micros(counted_at + window.interval())) {
-            self.tats.remove(&name);
-        }
     }
 
     /// Sets a time that is kept under a name, unless it is earlier already.

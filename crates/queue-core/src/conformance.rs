@@ -259,6 +259,8 @@ cases! {
         a_paced_lane_says_when_it_gives_next,
         inv_pace_each_role_has_a_count_of_its_own,
         work_without_a_host_has_no_pace,
+        a_start_that_was_not_used_is_given_back,
+        inv_pace_a_start_is_not_given_back_after_another,
     }
     staying_alive {
         a_stranger_has_no_heart,

@@ -141,6 +141,8 @@ pub struct LeasedJob {
     /// For how long, from the reply on, its first request may start on the strength of this lease; later it
     /// asks `admit` again.
     pub start_within: Duration,
+    /// Whether a pace may have counted its start: then [`crate::LaneReport::Unused`] gives it back.
+    pub paced: bool,
 }
 
 /// The whole row of a job, as an operator sees it. Times are wall times in milliseconds since the Unix epoch.

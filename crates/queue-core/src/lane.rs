@@ -1,5 +1,6 @@
 //! What a lane is told by settlements, and what an operator sees of it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use longhaul_limiter::{Controller, HostPace, Lane};
@@ -48,6 +49,12 @@ pub enum LaneReport {
         /// For how long from the commit on.
         valid_for: Duration,
     },
+    /// No request was made of the start that the lease counted: the lane's paces take it back, unless another start was
+    /// counted there since. Of any other lane than the one that the job was leased for it says nothing.
+    Unused {
+        /// The lane that the job was leased for.
+        lane: Lane,
+    },
 }
 
 /// A pace that a lane's host asks for, as an operator sees it.
@@ -76,13 +83,24 @@ impl LaneReport {
     /// No host closes its lane for longer.
     pub const LONGEST_CLOSURE: Duration = Duration::from_hours(24);
 
+    /// Why a lane is struck that asked for quiet: a time that is not the host's own is said to be ours.
+    pub(crate) fn why_struck(cause: &str, said: Option<Duration>) -> Cow<'_, str> {
+        match said {
+            None => Cow::Borrowed(cause),
+            Some(_) => Cow::Owned(format!(
+                "{cause}; longer than it asked for, because it refused the first request after a closure"
+            )),
+        }
+    }
+
     /// The lane that the report is about.
     pub fn lane(&self) -> &Lane {
         match self {
             LaneReport::Served { lane }
             | LaneReport::Failed { lane, .. }
             | LaneReport::Throttled { lane, .. }
-            | LaneReport::Paced { lane, .. } => lane,
+            | LaneReport::Paced { lane, .. }
+            | LaneReport::Unused { lane } => lane,
         }
     }
 }

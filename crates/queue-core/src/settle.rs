@@ -30,6 +30,18 @@ impl Settlement {
         self
     }
 
+    /// What it says of lanes, as a job that was leased for `lane` may.
+    pub(crate) fn reports<'s, 'l>(
+        &'s self,
+        lane: &'l str,
+    ) -> impl Iterator<Item = &'s LaneReport> + use<'s, 'l> {
+        let may_say = move |report: &&LaneReport| match report {
+            LaneReport::Unused { lane: unused } => unused.as_str() == lane,
+            _ => true,
+        };
+        self.lanes.iter().filter(may_say)
+    }
+
     /// For how long a throttled job waits itself: as long as its host said, so that its turn comes behind those that came
     /// meanwhile. A URL that throttles for ever would otherwise be the first to be asked after each closure.
     pub(crate) fn quiet(&self) -> Duration {

@@ -35,6 +35,8 @@ pub(crate) struct JobContext {
     /// Until when, on the clock, the lease itself grants the first request.
     start_until: Duration,
     first: AtomicBool,
+    /// Whether a request was granted in the lane that the job was leased for.
+    used: AtomicBool,
     stopped: AtomicBool,
     cancelled: CancellationToken,
     last_lane: Mutex<Lane>,
@@ -62,6 +64,7 @@ impl JobContext {
             place: leased.place.clone(),
             start_until: replied_at + leased.start_within,
             first: AtomicBool::new(true),
+            used: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             cancelled,
             last_lane: Mutex::new(leased.place.lane.clone()),
@@ -74,6 +77,11 @@ impl JobContext {
     /// Whether the try was told to stop, so that what it returned is not used.
     pub(crate) fn was_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether any request was granted in the lane that the job was leased for.
+    pub(crate) fn used_its_start(&self) -> bool {
+        self.used.load(Ordering::Acquire)
     }
 
     /// The lane of the last request that was granted; the lease's own before the first.
@@ -154,6 +162,9 @@ impl JobContext {
     }
 
     fn go(&self, lane: &Lane) -> Grant {
+        if *lane == self.place.lane {
+            self.used.store(true, Ordering::Release);
+        }
         lane.clone_into(&mut self.last_lane.lock().unwrap_or_else(PoisonError::into_inner));
         Grant::Go
     }

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use longhaul_pipeline::{Ended, EndedState, FailureClass, Fetched, Outcome, Reason};
-use longhaul_queue_core::{JobState, LeasedJob, Settlement, Verdict};
+use longhaul_queue_core::{JobState, LaneReport, LeasedJob, Settlement, Verdict};
+
+/// That a leased job made no request: the start that its lease counted is given back. Nothing where the lane has no pace,
+/// as in most.
+pub(crate) fn unused_start(leased: &LeasedJob) -> Option<LaneReport> {
+    leased.paced.then(|| LaneReport::Unused { lane: leased.place.lane.clone() })
+}
 
 /// What became of one try: what the queue is to be told, and what is needed once it has answered.
 #[derive(Debug)]
@@ -25,7 +31,8 @@ pub struct Finished {
 impl Finished {
     /// A job that was leased and never started: it is given back as it came.
     pub fn unstarted(leased: LeasedJob) -> Self {
-        let settlement = Settlement::new(leased.token, Verdict::Release { checkpoint: None });
+        let settlement = Settlement::new(leased.token, Verdict::Release { checkpoint: None })
+            .with_lanes(unused_start(&leased).into_iter().collect());
         let outcome = Outcome::Failed {
             reason: Reason::Cancelled,
             class: FailureClass::LocalFault,

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field, info_span};
 
 use crate::context::JobContext;
+use crate::finished::unused_start;
 use crate::permits::Lines;
 use crate::verdict::{decide, lane_reports};
 use crate::waits::Waits;
@@ -271,6 +272,9 @@ impl Worker {
             && let Some((why, key)) = context.sent_back()
         {
             self.shared.waits.begin(leased.token.job.0, why, key, self.shared.parts.clock.monotonic());
+        }
+        if !context.used_its_start() {
+            lanes.extend(unused_start(&leased));
         }
         let settlement = Settlement::new(leased.token, verdict).with_lanes(lanes);
         Finished { leased, outcome, settlement, elapsed, local_fault, renames: 0 }

@@ -50,17 +50,37 @@ fn a_refund_gives_back_one_start_and_mints_none() {
     let pace = pace("1/s");
     let mut state = PaceState::default();
     let now = Duration::from_secs(100);
-    pace.refund(&mut state, Scope::Shared, now);
+    state.refund(now);
     assert!(pace.admit(&mut state, Scope::Shared, now));
     assert!(!pace.admit(&mut state, Scope::Shared, now));
-    pace.refund(&mut state, Scope::Shared, now);
+    state.refund(now);
     assert!(pace.admit(&mut state, Scope::Shared, now));
     assert!(!pace.admit(&mut state, Scope::Shared, now));
     // A later start was counted: to take back the first would let two start within a second.
     let later = now + Duration::from_millis(1_100);
     assert!(pace.admit(&mut state, Scope::Shared, later));
-    pace.refund(&mut state, Scope::Shared, now);
+    assert!(!state.refund(now));
     assert!(!pace.admit(&mut state, Scope::Shared, later + Duration::from_millis(600)));
+    // Nor is one that is over.
+    state.forget_before(later + Duration::from_secs(2));
+    assert!(state.is_empty() && !state.refund(later));
+}
+
+/// Of a longer window, too, whatever it had counted before.
+#[test]
+fn a_refund_leaves_all_as_it_was() {
+    let pace = pace("2/s+500/h");
+    let mut state = PaceState::default();
+    for second in 100..110 {
+        let now = Duration::from_secs(second);
+        assert!(pace.admit(&mut state, Scope::Shared, now));
+        let later = now + Duration::from_millis(700);
+        let mut before = state.clone();
+        assert!(pace.admit(&mut state, Scope::Shared, later));
+        assert!(state.refund(later));
+        before.keep_starts();
+        assert_eq!(state, before);
+    }
 }
 
 /// What a schedule does next.
@@ -103,25 +123,37 @@ proptest! {
         let pace = Pace { windows: vec![window] };
         let (mut state, mut now) = (PaceState::default(), Duration::from_hours(1));
         let mut starts: Vec<Duration> = Vec::new();
+        // What was there before the latest start, as long as that can be cancelled.
+        let mut latest: Option<PaceState> = None;
         for step in steps {
             match step {
                 Step::Wait(ms) | Step::Close(ms) => now += Duration::from_millis(ms),
                 Step::Start => {
-                    let was_idle = { state.forget_before(now); state.is_empty() };
+                    state.forget_before(now);
+                    let before = state.clone();
                     if pace.admit(&mut state, Scope::Shared, now) {
                         starts.push(now);
+                        latest = Some(before);
                     } else {
-                        prop_assert!(!was_idle, "an idle lane gives");
+                        prop_assert!(!before.is_empty(), "an idle lane gives");
                     }
                 }
                 Step::Cancel => if let Some(at) = starts.pop() {
-                    let was_only = state.tat(Scope::Shared, &window) == at + window.interval();
-                    pace.refund(&mut state, Scope::Shared, at);
-                    prop_assert!(!was_only || pace.open_at(&state, Scope::Shared) <= now, "it is lost");
+                    let taken_back = state.refund(at);
+                    if let Some(mut before) = latest.take() {
+                        prop_assert!(taken_back || now >= at + window.interval(), "it is lost");
+                        before.forget_before(now);
+                        before.keep_starts();
+                        state.forget_before(now);
+                        prop_assert_eq!(&state, &before);
+                    }
                 },
                 Step::CancelEarlier(index) => if !starts.is_empty() {
-                    let at = starts.remove(index.index(starts.len()));
-                    pace.refund(&mut state, Scope::Shared, at);
+                    let index = index.index(starts.len());
+                    let at = starts.remove(index);
+                    if state.refund(at) {
+                        latest = None;
+                    }
                 },
             }
         }

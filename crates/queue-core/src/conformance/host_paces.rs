@@ -171,6 +171,9 @@ pub(super) async fn inv_cooldown_a_host_that_names_too_short_a_time_is_left_alon
         let wait = store.queue().stats().await.unwrap().next_cooled.unwrap();
         let tolerance = Duration::from_millis(2);
         assert!(wait + tolerance >= least * SECOND && wait <= most * SECOND + tolerance, "{wait:?}");
+        // Whoever reads of a minute where the host said two seconds is told whose it is.
+        let cause = store.lane_row(HOST).await.unwrap().cause.unwrap();
+        assert_eq!(cause.contains("longer than it asked for"), least == 54, "{cause}");
         store.advance(wait);
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::TestStore;
 use super::rules::{lane, paced, paced_by_role};
-use super::test_store::{assert_wait, by_lane, job, names};
-use crate::{NewJob, Place, Role};
+use super::test_store::{assert_wait, by_lane, job, names, release, skipped};
+use crate::{Answer, JobState, LaneReport, LeasedJob, NewJob, Place, Role};
 
 const HOST: &str = "a.example";
 
@@ -123,4 +123,56 @@ pub(super) async fn work_without_a_host_has_no_pace(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_many("", 5).await;
     assert_eq!(store.lease_by(&worker, 10, &paced("1/h")).await.len(), 5);
+}
+
+/// Ends a job of which no request was made.
+async fn end_unused(store: &TestStore, job: &LeasedJob) {
+    let unused = vec![LaneReport::Unused { lane: lane(HOST) }];
+    let answer = store.settle_with(job.token, skipped(), unused).await;
+    assert_eq!(answer, Answer::Recorded(JobState::Skipped));
+}
+
+/// Ten thousand jobs that need no request would otherwise take as long as if they did.
+pub(super) async fn a_start_that_was_not_used_is_given_back(store: &TestStore) {
+    let worker = store.join("w").await;
+    let (rules, free) = (paced("1/10s"), paced("off"));
+    store.enqueue_many(HOST, 5).await;
+    store.enqueue_many("b.example", 2).await;
+    let first = store.lease_by(&worker, 5, &rules).await;
+    assert!(first.iter().all(|job| job.paced), "{first:?}");
+    let of = |host: &str| first.iter().find(|job| job.place.lane == lane(host)).unwrap();
+    end_unused(store, of("b.example")).await;
+    assert!(
+        store.lease_by(&worker, 5, &rules).await.is_empty(),
+        "a job has nothing to say of another's lane"
+    );
+    end_unused(store, of(HOST)).await;
+    // Said again, it gives nothing back again. What is given back can be had at once, and once.
+    end_unused(store, of(HOST)).await;
+    let batch = store.batch(&store.request_by(&worker, 5, &rules)).await;
+    assert_eq!(by_lane(&batch.jobs), [(HOST, 1)].into());
+    assert_wait(batch.next_open, Duration::from_secs(11));
+    let Answer::Recorded(JobState::Queued) = store.settle(batch.jobs[0].token, release()).await else {
+        panic!("it is held");
+    };
+    assert!(store.lease_by(&worker, 5, &rules).await.is_empty(), "a release alone gives nothing back");
+    let unpaced = store.lease_by(&worker, 1, &free).await;
+    assert!(unpaced.iter().all(|job| !job.paced), "{unpaced:?}");
+}
+
+/// With 1/10s, and starts at 0 and 11: to take the first back at 12 would let one start at 12.
+pub(super) async fn inv_pace_a_start_is_not_given_back_after_another(store: &TestStore) {
+    let worker = store.join("w").await;
+    let rules = paced("1/10s");
+    store.enqueue_many(HOST, 5).await;
+    let first = store.lease_by(&worker, 1, &rules).await;
+    store.advance_secs(11);
+    let second = store.lease_by(&worker, 1, &rules).await;
+    assert_eq!((first.len(), second.len()), (1, 1));
+    store.advance_secs(1);
+    end_unused(store, &first[0]).await;
+    assert!(store.lease_by(&worker, 1, &rules).await.is_empty());
+    // The second can be, since nothing came after it.
+    end_unused(store, &second[0]).await;
+    assert_eq!(store.lease_by(&worker, 5, &rules).await.len(), 1);
 }

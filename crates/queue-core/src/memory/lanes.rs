@@ -73,8 +73,9 @@ impl LaneState {
         self.reopening = Some(1);
     }
 
-    /// Whether the host takes back something that turns may have been put off for. What is learned changes by little.
-    fn take(&mut self, report: &LaneReport, now: Timestamp) -> bool {
+    /// Takes in what a job says that was leased at `leased_at`. Whether something ends that turns may have been put off for;
+    /// what is learned changes by little.
+    fn take(&mut self, report: &LaneReport, leased_at: Timestamp, now: Timestamp) -> bool {
         match report {
             LaneReport::Served { .. } => {
                 self.failures = 0;
@@ -96,7 +97,7 @@ impl LaneState {
                 let (was_open, is_first) = (self.not_before <= now, self.reopening == Some(1));
                 let said = retry_after.filter(|length| !length.is_zero());
                 if said.is_none() || (was_open && is_first) {
-                    self.strike(cause, now);
+                    self.strike(&LaneReport::why_struck(cause, said), now);
                 }
                 if let Some(length) = said {
                     self.close(length.min(LaneReport::LONGEST_CLOSURE), cause, now);
@@ -112,6 +113,7 @@ impl LaneState {
                 self.host.said(*controller, *every, *valid_for, at);
                 return self.pace.host_pace_changed(before, self.host.slowest(at), at);
             }
+            LaneReport::Unused { .. } => return self.pace.refund(leased_at.since_epoch()),
         }
         false
     }
@@ -123,15 +125,15 @@ impl Model {
         self.lanes.get(lane).cloned().unwrap_or_default()
     }
 
-    /// Takes a report in. Whether it closed the lane, or for longer than it was.
-    pub(super) fn report(&mut self, report: &LaneReport) -> bool {
+    /// Takes in a report of a job that was leased at `leased_at`. Whether it closed the lane, or for longer than it was.
+    pub(super) fn report(&mut self, report: &LaneReport, leased_at: Timestamp) -> bool {
         let lane = report.lane();
         if lane.is_none() {
             return false;
         }
         let state = self.lanes.entry(lane.clone()).or_default();
         let (closed, slots) = (state.not_before, state.reopening);
-        let is_faster = state.take(report, self.now);
+        let is_faster = state.take(report, leased_at, self.now);
         let is_closing = state.not_before != closed;
         let has_more_slots = state.reopening != slots && !is_closing;
         if has_more_slots || is_faster {

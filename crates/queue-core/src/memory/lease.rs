@@ -80,7 +80,7 @@ impl Model {
             .held
             .iter()
             .filter(|id| self.jobs.get(id).is_some_and(|job| job.request == Some(request.number)));
-        held.filter_map(|id| self.leased(*id, Duration::ZERO)).collect()
+        held.filter_map(|id| self.leased(*id, Duration::ZERO, true)).collect()
     }
 
     fn give_by_class(
@@ -162,6 +162,7 @@ impl Model {
         id: JobId,
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
+        let paced = !self.bounds(lane, role, &request.rules).is_off();
         let start_within = self.count(lane, role, &request.rules);
         let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
         self.transition(id, JobEvent::Lease, None, |job| {
@@ -171,7 +172,7 @@ impl Model {
             (job.request, job.leased_at, job.settled) = (Some(request.number), now, None);
         })?;
         self.grants += 1;
-        jobs.extend(self.leased(id, start_within));
+        jobs.extend(self.leased(id, start_within, paced));
         Ok(())
     }
 
@@ -254,7 +255,7 @@ impl Model {
         Some(if self.is_full(lane, rules) { Timestamp::NEVER } else { first.max(self.now) })
     }
 
-    fn leased(&self, id: JobId, start_within: Duration) -> Option<LeasedJob> {
+    fn leased(&self, id: JobId, start_within: Duration, paced: bool) -> Option<LeasedJob> {
         let row = &self.jobs.get(&id)?.row;
         Some(LeasedJob {
             token: LeaseToken { job: id, fence: row.fence },
@@ -269,6 +270,7 @@ impl Model {
             max_attempts: row.max_attempts,
             checkpoint: row.checkpoint.clone(),
             start_within,
+            paced,
         })
     }
 

@@ -18,6 +18,7 @@ impl Model {
             return Ok(Answer::PathTaken);
         }
         let throttles = job.row.throttles;
+        let (leased_at, leased_for) = (job.leased_at, job.row.place.lane.clone());
         let is_charged = self.has_served_since(job.leased_at.min(job.row.available_at), settlement);
         let quiet = settlement.quiet();
         let (now, verdict) = (self.now, &settlement.verdict);
@@ -38,8 +39,8 @@ impl Model {
         if let Some(job) = self.jobs.get_mut(&token.job) {
             job.settled = Some((settlement.clone(), state));
         }
-        for report in &settlement.lanes {
-            if self.report(report) {
+        for report in settlement.reports(leased_for.as_str()) {
+            if self.report(report, leased_at) {
                 closed.insert(report.lane().clone());
             }
         }

@@ -125,9 +125,9 @@ impl LaneState {
         })
     }
 
-    /// Takes a report in. True if the host takes back something that turns may have been put off for; what is learned
-    /// changes by little.
-    fn apply(&mut self, report: &LaneReport, now: Timestamp) -> Result<bool> {
+    /// Takes in what a job says that was leased at `leased_at`. True if something ends that turns may have been put off
+    /// for; what is learned changes by little.
+    fn apply(&mut self, report: &LaneReport, leased_at: Timestamp, now: Timestamp) -> Result<bool> {
         match report {
             LaneReport::Served { .. } => {
                 self.failures = 0;
@@ -150,7 +150,7 @@ impl LaneState {
                 let (was_open, is_first) = (now.0 >= self.not_before, self.reopening == Some(1));
                 let said = retry_after.filter(|length| !length.is_zero());
                 if said.is_none() || (was_open && is_first) {
-                    self.strike(cause, now)?;
+                    self.strike(&LaneReport::why_struck(cause, said), now)?;
                 }
                 if let Some(length) = said {
                     self.close(length.min(LaneReport::LONGEST_CLOSURE), cause, now);
@@ -172,6 +172,12 @@ impl LaneState {
                 let is_faster = pace.host_pace_changed(before, host.slowest(at), at);
                 self.set_pace(pace, now)?;
                 return Ok(is_faster);
+            }
+            LaneReport::Unused { .. } => {
+                let mut pace = self.pace()?;
+                let is_taken_back = pace.refund(leased_at.since_epoch());
+                self.set_pace(pace, now)?;
+                return Ok(is_taken_back);
             }
         }
         Ok(false)
@@ -282,18 +288,18 @@ pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
     Ok(())
 }
 
-/// Takes reports in, oldest first, and adds the lanes that change. Returns those that are closed, or for longer than they
-/// were.
+/// Takes reports in, oldest first, each with when its job was leased, and adds the lanes that change. Returns those that
+/// are closed, or for longer than they were.
 pub(super) fn report(
     changes: &mut Changes,
     mut states: BTreeMap<String, LaneState>,
-    reports: &[&LaneReport],
+    reports: &[(&LaneReport, Timestamp)],
     now: Timestamp,
 ) -> Result<Vec<LaneClosure>> {
     let before = states.clone();
-    for report in reports {
+    for (report, leased_at) in reports {
         if let Some(state) = states.get_mut(report.lane().as_str())
-            && state.apply(report, now)?
+            && state.apply(report, *leased_at, now)?
         {
             changes.freed([state.lane.clone()]);
         }

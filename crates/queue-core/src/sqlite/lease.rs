@@ -376,7 +376,7 @@ async fn choose(
             visit.pace_changed |= !bounds.is_off();
             start_within =
                 bounds.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
-            job.start_within = start_within;
+            (job.start_within, job.paced) = (start_within, !bounds.is_off());
             job.token.fence += 1;
             here += 1;
             room.limited -= usize::from(visit.is_limited);

@@ -74,7 +74,7 @@ pub(super) use job_row;
 macro_rules! ending_row {
     () => {
         "json_array(j.id, j.state, j.lane, '', j.slot, j.priority, j.class, NULL, j.attempts, j.losses, 0, 0, \
-         j.lease_token, NULL, j.worker_id, j.settlement)"
+         j.lease_token, j.leased_at, j.worker_id, j.settlement)"
     };
 }
 pub(super) use ending_row;

@@ -10,7 +10,7 @@ use super::lanes::{self, LaneState, lane_state};
 use super::open::failed;
 use super::rows::{Changes, JobRow, ending_row, job_row, list, unwritable};
 use super::tx::Tx;
-use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Verdict};
+use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Timestamp, Verdict};
 
 /// A batch with all that can be worked out before the transaction, in which nobody else can write.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer
             continue;
         }
         let Some(mut row) = held.get(&id).cloned() else { continue };
+        let leased_at = Timestamp(row.leased_at.unwrap_or_default());
+        let leased_for = row.lane.clone();
         row.store = row.worker_store.take();
         row.unserved = !has_served(settlement, &row, &states, &served_here);
         fill(&mut row, settlement, tx.now);
@@ -80,11 +82,11 @@ pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer
         row.settlement = Some(recorded.clone());
         changes.apply(row, event, tx.now)?;
         settled.insert(id, recorded);
-        for report in &settlement.lanes {
+        for report in settlement.reports(&leased_for) {
             if let LaneReport::Served { lane } = report {
                 served_here.insert(lane.as_str());
             }
-            reports.push(report);
+            reports.push((report, leased_at));
         }
         answers.push(Answer::Recorded(to));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use longhaul_queue_core::{JobEvent, JobState};
 
 /// Operations that must have been carried out, and situations that must have been met.
-const MUST: [&str; 48] = [
+const MUST: [&str; 49] = [
     "enqueue: new",
     "enqueue: duplicate",
     "join",
@@ -35,6 +35,7 @@ const MUST: [&str; 48] = [
     "report: strike",
     "report: throttled",
     "report: paced",
+    "report: unused",
     "published",
     "cache: hit",
     "cache: miss",

@@ -63,6 +63,7 @@ pub enum ReportSpec {
     Failed { times: usize },
     Throttled { retry_after: Option<Duration> },
     Paced { controller: Controller, every: Duration, valid_for: Duration },
+    Unused,
 }
 
 /// A settlement.
@@ -348,6 +349,7 @@ fn report() -> impl Strategy<Value = ReportSpec> {
         1 => select(&[1usize, 1, 5][..]).prop_map(|times| ReportSpec::Failed { times }),
         1 => option::of(seconds(&[0, 2, 15, 200_000])).prop_map(|retry_after| ReportSpec::Throttled { retry_after }),
         1 => paced(),
+        2 => Just(ReportSpec::Unused),
     ]
 }
 

@@ -221,6 +221,7 @@ impl World<'_> {
                 LaneReport::Throttled { retry_after: Some(_), .. } => "report: throttled",
                 LaneReport::Throttled { retry_after: None, .. } => "report: strike",
                 LaneReport::Paced { .. } => "report: paced",
+                LaneReport::Unused { .. } => "report: unused",
             });
         }
     }
@@ -506,6 +507,7 @@ fn reports(specs: &[(usize, ReportSpec)]) -> Vec<LaneReport> {
                 let (controller, every, valid_for) = (*controller, *every, *valid_for);
                 reports.push(LaneReport::Paced { lane, controller, every, valid_for });
             }
+            ReportSpec::Unused => reports.push(LaneReport::Unused { lane }),
         }
     }
     reports

@@ -192,6 +192,7 @@ pub(crate) fn leased() -> LeasedJob {
         max_attempts: None,
         checkpoint: Some("old".to_owned()),
         start_within: Duration::from_millis(25),
+        paced: false,
     }
 }
 
