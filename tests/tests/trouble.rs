@@ -93,3 +93,33 @@ async fn a_command_that_cannot_write_says_who_is_in_the_way_and_ends() {
     lock.unlock().unwrap();
     let _ = stage.run(&["queue", "import", &list]).await.expect_code(0);
 }
+
+/// Lets a process have so many files and connections open from now on.
+fn allow_open_files(program: &Program, most: u32) {
+    let (pid, most) = (program.id().to_string(), format!("--nofile={most}:"));
+    assert!(std::process::Command::new("prlimit").args(["--pid", &pid, &most]).status().unwrap().success());
+}
+
+/// INV-ATTEMPTS: no host and no job is to blame for what this machine has run out of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_may_open_no_more_connections_waits_and_charges_nobody() {
+    let names: Vec<String> = (0..20).map(|host| format!("h{host}")).collect();
+    let hosts = names.iter().map(|name| HostConfig::answering(name, Answer::status(404)));
+    let slow = HostConfig::answering("slow", Answer::after_ms(1_000));
+    let stage = Stage::new(hosts.chain([slow])).await;
+    stage.import(&[stage.record("slow", "slow", "/")]).await;
+    let mut program = stage.start_run(&["--workers", "4"]);
+    stage.origin.wait_for("slow", |counts| counts.in_flight == 1).await;
+    allow_open_files(&program, 8);
+    let records: Vec<_> = names.iter().map(|name| stage.record(name, name, "/")).collect();
+    stage.import(&records).await;
+    program.wait_until_it_says("Too many open files").await;
+    assert!(names.iter().all(|name| stage.origin.counts(name).requests == 0));
+    allow_open_files(&program, 1024);
+    program.wait_until_it_says("21/21 ended").await;
+    program.signal("TERM");
+    let _ = end_of(program).await;
+    for (name, job) in stage.jobs().await.iter().filter(|(name, _)| *name != "slow") {
+        assert_eq!((job.reason.as_deref(), job.attempts), (Some("gone"), 1), "{name}: {job:?}");
+    }
+}

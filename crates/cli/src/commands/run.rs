@@ -16,6 +16,7 @@ use longhaul_orchestrator::{Budget, Orchestrator, Parts, RunEnd, RunSummary};
 use longhaul_pipeline::HttpPipeline;
 use longhaul_queue_core::{JobPage, QueueStats, StatedLimits, StoreId, WorkerId};
 use longhaul_telemetry::{Export, RunEnding};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::others::Others;
 use self::records::{Ending, Records};
@@ -40,6 +41,7 @@ pub(crate) async fn run(
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
+    allow_open_files();
     records::refuse_collisions(&args, &global.queue)?;
     let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
@@ -315,6 +317,17 @@ fn print_summary(summary: &Summary, format: Format) -> Result<()> {
         Format::Table => print_text(&summary.text())?,
     }
     Ok(())
+}
+
+/// As many files and connections may be open as this process may allow itself. Many systems begin with 1,024, which many
+/// workers soon need.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 #[cfg(test)]

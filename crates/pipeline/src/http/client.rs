@@ -3,7 +3,7 @@
 //! that is connected to.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -23,6 +23,9 @@ use crate::Expect;
 const IDLE_CONNECTIONS: usize = 4;
 /// How long: less than most servers do, since a connection that they have just closed looks like a failing host.
 const IDLE_TIME: Duration = Duration::from_secs(4);
+/// To how many hosts, beside those that are being asked (INV-BOUNDED): a list that goes round the world would otherwise
+/// hold as many connections as it has seen hosts in that time.
+const KEPT_HOSTS: usize = 256;
 
 /// One request.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +39,11 @@ pub(super) struct Ask<'a> {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    inner: reqwest::Client,
+    /// Keeps connections.
+    keeping: reqwest::Client,
+    /// Closes them after the answer.
+    closing: reqwest::Client,
+    kept: Mutex<Kept>,
     policy: AddressPolicy,
     secrets: HashMap<String, HeaderMap>,
     names: Arc<Names>,
@@ -49,24 +56,26 @@ impl Client {
         let proxies = if options.proxies_from_environment { proxy::from_environment() } else { Vec::new() };
         let names = Arc::new(Names::new(lookup, options.connect_timeout, options.probe_names.clone()));
         let trusted = proxies.iter().filter_map(|proxy| proxy.host.clone()).collect();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(user_agent(options.contact.as_deref())?)
-            .redirect(redirect::Policy::none())
-            // A repeated request is one that nobody admitted.
-            .retry(retry::never())
-            .referer(false)
-            // The client counts the name's look-up in, which has as much time of its own.
-            .connect_timeout(options.connect_timeout * 2)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE_TIME)
-            .dns_resolver(Resolve::new(Arc::clone(&names), policy.clone(), trusted));
-        if !options.proxies_from_environment {
-            builder = builder.no_proxy();
-        }
-        let inner =
-            builder.build().map_err(|error| SetupError::caused("the HTTP client cannot be set up", error))?;
+        let agent = user_agent(options.contact.as_deref())?;
+        let resolve = Arc::new(Resolve::new(Arc::clone(&names), policy.clone(), trusted));
+        let keeping_idle = |connections| {
+            let builder = reqwest::Client::builder()
+                .user_agent(agent.clone())
+                .redirect(redirect::Policy::none())
+                // A repeated request is one that nobody admitted.
+                .retry(retry::never())
+                .referer(false)
+                // The client counts the name's look-up in, which has as much time of its own.
+                .connect_timeout(options.connect_timeout * 2)
+                .pool_max_idle_per_host(connections)
+                .pool_idle_timeout(IDLE_TIME)
+                .dns_resolver(Arc::clone(&resolve));
+            let builder = if options.proxies_from_environment { builder } else { builder.no_proxy() };
+            builder.build().map_err(|error| SetupError::caused("the HTTP client cannot be set up", error))
+        };
+        let (keeping, closing) = (keeping_idle(IDLE_CONNECTIONS)?, keeping_idle(0)?);
         let secrets = secrets(options)?;
-        Ok(Self { inner, policy, secrets, names, proxies })
+        Ok(Self { keeping, closing, kept: Mutex::default(), policy, secrets, names, proxies })
     }
 
     /// The proxies that the environment names, without user info.
@@ -86,16 +95,18 @@ impl Client {
         Ok(())
     }
 
-    /// Sends one request and waits for the answer's head.
-    pub(super) async fn send(&self, ask: &Ask<'_>) -> Result<Response, reqwest::Error> {
+    /// Sends one request, at `now` on the run's clock, and waits for the answer's head.
+    pub(super) async fn send(&self, ask: &Ask<'_>, now: Duration) -> Result<Response, reqwest::Error> {
         let accept = match ask.expect {
             Expect::Pdf => "application/pdf, */*;q=0.5",
             Expect::Html => "text/html, application/xhtml+xml;q=0.9, */*;q=0.5",
             Expect::Xml => "application/xml, text/xml, */*;q=0.5",
             Expect::Any => "*/*",
         };
-        let mut request = self
-            .inner
+        let origin = ask.url.origin().ascii_serialization();
+        let keeps = self.kept.lock().unwrap_or_else(PoisonError::into_inner).keeps(&origin, now);
+        let client = if keeps { &self.keeping } else { &self.closing };
+        let mut request = client
             .get(ask.url.clone())
             .header(header::ACCEPT, accept)
             // The file is what is wanted, and not a packed form of it: lengths, ranges and digests are the file's.
@@ -108,7 +119,7 @@ impl Client {
                 .header(header::RANGE, format!("bytes={offset}-"))
                 .header(header::IF_RANGE, validator.as_str());
         }
-        if let Some(secrets) = self.secrets.get(&ask.url.origin().ascii_serialization()) {
+        if let Some(secrets) = self.secrets.get(&origin) {
             request = request.headers(secrets.clone());
         }
         let response = request.send().await?;
@@ -121,6 +132,30 @@ impl Client {
     /// What went wrong with a request or a body.
     pub(super) async fn fault(&self, error: &reqwest::Error) -> Fault {
         fault::of(error, &self.names).await
+    }
+}
+
+/// The hosts to which connections are kept, and until when.
+#[derive(Debug, Default)]
+struct Kept {
+    until: HashMap<String, Duration>,
+}
+
+impl Kept {
+    /// Whether a connection to a host that is asked now is kept: to the first [`KEPT_HOSTS`] of any [`IDLE_TIME`].
+    fn keeps(&mut self, origin: &str, now: Duration) -> bool {
+        if let Some(until) = self.until.get_mut(origin) {
+            *until = now + IDLE_TIME;
+            return true;
+        }
+        if self.until.len() >= KEPT_HOSTS {
+            self.until.retain(|_, until| *until > now);
+        }
+        let has_room = self.until.len() < KEPT_HOSTS;
+        if has_room {
+            self.until.insert(origin.to_owned(), now + IDLE_TIME);
+        }
+        has_room
     }
 }
 
@@ -159,4 +194,22 @@ fn stripped(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_bounded_connections_are_kept_to_so_many_hosts() {
+        let mut kept = Kept::default();
+        let second = Duration::from_secs(1);
+        for host in 0..1_000 {
+            assert_eq!(kept.keeps(&format!("http://h{host}.example"), second), host < KEPT_HOSTS, "{host}");
+        }
+        assert!(kept.keeps("http://h0.example", 3 * second), "who is asked again stays");
+        assert!(!kept.keeps("http://new.example", 4 * second));
+        assert!(kept.keeps("http://new.example", 6 * second), "who was not asked again has made room");
+        assert_eq!(kept.until.len(), 2);
+    }
 }

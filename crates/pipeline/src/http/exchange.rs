@@ -43,7 +43,10 @@ impl<'a> Attempt<'a> {
         };
         let silence = options.connect_timeout * 2 + options.first_byte_timeout;
         let mut deadline = self.deadline(silence);
-        let sent = deadline.wait(self.inside.client.send(&ask)).instrument(note.span.clone()).await;
+        let sent = deadline
+            .wait(self.inside.client.send(&ask, self.context.clock().monotonic()))
+            .instrument(note.span.clone())
+            .await;
         drop(deadline);
         let response = match sent {
             Ok(Ok(response)) => response,

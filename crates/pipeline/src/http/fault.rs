@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use rustix::io::Errno;
+
 use super::address::Refused;
 use super::names::{Names, Unresolved};
 
@@ -35,6 +37,10 @@ pub(super) async fn of(error: &reqwest::Error, names: &Names) -> Fault {
             return Fault::NoNetwork(format!("{detail}; no other name does either"));
         }
         return Fault::Name(detail);
+    }
+    let used_up = find::<io::Error>(error).and_then(Errno::from_io_error);
+    if used_up.is_some_and(|code| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS].contains(&code)) {
+        return Fault::NoNetwork(format!("{detail}; this machine opens no more connections for this run"));
     }
     let unreachable =
         find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::NetworkUnreachable);
@@ -142,7 +148,7 @@ mod tests {
         let client = client(known);
         let url = Url::parse("http://a.example:1/").unwrap();
         let ask = Ask { url: &url, referer: None, expect: Expect::Any, rest: None };
-        let error = client.send(&ask).await.expect_err("nobody listens there");
+        let error = client.send(&ask, Duration::ZERO).await.expect_err("nobody listens there");
         client.fault(&error).await
     }
 

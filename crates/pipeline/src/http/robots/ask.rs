@@ -241,7 +241,10 @@ impl<'a> Attempt<'a> {
         let until = self.until.min(context.clock().monotonic() + length);
         let mut deadline = Deadline::new(&**context.clock(), context.cancelled(), length, until);
         let ask = Ask { url: &at.to, referer: None, expect: Expect::Any, rest: None };
-        let sent = deadline.wait(self.inside.client.send(&ask)).instrument(note.span.clone()).await;
+        let sent = deadline
+            .wait(self.inside.client.send(&ask, self.context.clock().monotonic()))
+            .instrument(note.span.clone())
+            .await;
         let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
