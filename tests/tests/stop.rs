@@ -26,7 +26,7 @@ async fn stage(answer: Answer) -> (Stage, Vec<serde_json::Value>) {
 /// The first signal lets the running jobs finish; nothing is left in progress, and the next run starts at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_signal_finishes_what_runs_and_releases_the_rest() {
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
         let (stage, records) = stage(Answer::after_ms(200)).await;
         let program = stage.start_run(&["--drain"]);
         stage.origin.wait_for("host0", |counts| counts.completed_bodies >= 2).await;
