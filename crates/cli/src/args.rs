@@ -60,7 +60,7 @@ Exit codes:
     5  a budget ended the run
     6  drained, but work remains
   130  stopped by Ctrl-C (SIGINT)
-  143  stopped by SIGTERM")]
+  143  stopped by SIGTERM or SIGHUP")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -200,6 +200,8 @@ pub(crate) enum QueueCommand {
     /// Show all that is known of one job, with its history
     Show(ShowArgs),
     /// Say why a job is not running now, and when it could
+    ///
+    /// While a run is at work, by the limits of that run, whatever is given here.
     Explain(ExplainArgs),
     /// Give jobs in error another chance, with fresh attempts
     RetryFailed(RetryFailedArgs),
@@ -216,6 +218,8 @@ pub(crate) enum QueueCommand {
     /// End a pause
     Resume(ResumeArgs),
     /// Show hosts: what waits for them, and why one is closed
+    ///
+    /// While a run is at work, by the limits of that run, whatever is given here.
     Lanes(LanesArgs),
     /// Show the processes that work on the queue
     Workers(WorkersArgs),

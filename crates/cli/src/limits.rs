@@ -7,6 +7,7 @@ use longhaul_limiter::{
     BucketConfig, ConfiguredLimits, Key, Keying, Lane, LaneLimits, LaneRules, Pace, Paces, Role, TokenBucket,
     Window,
 };
+use longhaul_queue_core::WorkerRow;
 
 use crate::args::{HostLimit, HostRate, LimitArgs, RunArgs};
 use crate::config::SettingError;
@@ -30,6 +31,20 @@ pub(crate) fn process(args: &RunArgs, rules: Arc<LaneRules>) -> Result<Configure
         limits.bytes = Some(bucket);
     }
     Ok(limits)
+}
+
+/// The rules by which the runs at work go, the longest of them if they differ; if none is, those of runs that are started
+/// with these flags.
+pub(crate) fn in_force(
+    args: &LimitArgs,
+    keying: Keying,
+    workers: &[WorkerRow],
+) -> Result<LaneRules, SettingError> {
+    let of_flags = rules(args, keying.clone())?;
+    let stating = workers.iter().filter(|worker| worker.alive && worker.limits.is_some());
+    let longest = stating.min_by_key(|worker| worker.started_at);
+    let stated = longest.and_then(|worker| worker.limits.as_ref());
+    Ok(stated.map_or(of_flags, |limits| LaneRules { keying, ..limits.rules() }))
 }
 
 /// The rules of runs that are started with these flags.

@@ -30,7 +30,8 @@ pub(crate) async fn explain(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits, global.keying())?;
+    let workers = store.admin.workers().await?;
+    let rules = limits::in_force(&args.limits, global.keying(), &workers)?;
     let Some((job, _)) = find(&store, &args.id, args.number.job).await? else {
         say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
@@ -43,7 +44,7 @@ pub(crate) async fn explain(
         }
         explanation => explanation?,
     };
-    let told = Told::new(&job, explanation, &rules, &store.admin.workers().await?);
+    let told = Told::new(&job, explanation, &rules, &workers);
     let now = wall(clock.as_ref());
     match args.output.format {
         Format::Json | Format::Jsonl => print_data(&serde_json::to_string(&Shape::new(&job, &told, now))?)?,

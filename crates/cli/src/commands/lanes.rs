@@ -28,7 +28,7 @@ pub(crate) async fn lanes(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::rules(&args.limits, global.keying())?;
+    let rules = limits::in_force(&args.limits, global.keying(), &store.admin.workers().await?)?;
     let after = args.after.as_ref().map(|host| lane_of(&store, host)).transpose()?;
     let limit = usize::from(args.limit);
     // One more than is shown says whether there are more.
