@@ -286,6 +286,34 @@ async fn a_host_that_another_run_fills_is_told_as_full() {
     first.kill().await;
 }
 
+/// A job that finds its host or everything paused on its way waits for that pause and for nothing else: `resume` ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_meets_a_pause_on_its_way_goes_on_at_its_end() {
+    let robots = Answer { latency_ms: 1_500, ..Answer::status(404) };
+    let slow = || Behaviour::default().with_route("/robots.txt", robots.clone());
+    let stage = Stage::new(["one", "two"].map(|host| HostConfig::new(host).behaving(slow()))).await;
+    let lane = stage.origin.address("one").to_string();
+    for (host, pause) in [("one", vec!["--lane", &lane]), ("two", Vec::new())] {
+        stage.import(&records(&stage, host, 3)).await;
+        let flags = ["queue", "run", "--drain", "--allow-network", "127.0.0.0/8", "--rate", "*=off"];
+        let program = stage.start(&flags);
+        stage.origin.wait_for(host, |counts| counts.in_flight == 1).await;
+        let _ = stage.run(&[&["queue", "pause"], &pause[..]].concat()).await.expect_code(0);
+        // The jobs have gone back into the queue.
+        stage.origin.wait_for(host, |counts| counts.in_flight == 0).await;
+        while stage.counts().await.in_progress > 0 {
+            tokio::task::yield_now().await;
+        }
+        let explained = said(&stage, &["queue", "explain", &format!("{host}-0")]).await;
+        let cause = if pause.is_empty() { "queue_paused" } else { "lane_paused" };
+        assert_eq!((&explained["cause"], &explained["could_start_seconds"]), (&cause.into(), &Value::Null));
+        let _ = program.finish().await.expect_code(6);
+        let _ = stage.run(&[&["queue", "resume"], &pause[..]].concat()).await.expect_code(0);
+        let _ = stage.start(&flags).finish().await.expect_code(0);
+    }
+    assert_eq!(stage.counts().await.done, 6);
+}
+
 async fn said_failing(stage: &Stage, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--format", "json"]].concat();
     let finished = stage.run(&arguments).await.expect_code(1);

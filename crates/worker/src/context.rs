@@ -26,6 +26,17 @@ const MOST_ASKS: u32 = 8;
 /// its pace is long past, so it is asked for again.
 const STALE_REPLY: Duration = Duration::from_secs(2);
 
+/// Why a try was sent back to the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SentBack {
+    pub(crate) why: WaitCause,
+    /// For whose turn it waits.
+    pub(crate) key: String,
+    /// Whether the queue itself knows when that is. Then the job waits by its lane's turn alone: what closes the lane now may
+    /// be lifted at any time.
+    pub(crate) by_lane: bool,
+}
+
 /// The context of one try.
 #[derive(Debug)]
 pub(crate) struct JobContext {
@@ -42,8 +53,8 @@ pub(crate) struct JobContext {
     last_lane: Mutex<Lane>,
     fault: Mutex<Option<String>>,
     permits: Permits,
-    /// Why the try was sent back to the queue, and for whose turn.
-    sent_back: Mutex<Option<(WaitCause, String)>>,
+    /// Why the try was sent back to the queue, if it was.
+    sent_back: Mutex<Option<SentBack>>,
     /// How long it has waited for bandwidth.
     bandwidth: Mutex<Duration>,
 }
@@ -95,18 +106,18 @@ impl JobContext {
     }
 
     /// What the job has to wait for in the queue, and for whose turn, if a request was told so.
-    pub(crate) fn sent_back(&self) -> Option<(WaitCause, String)> {
+    pub(crate) fn sent_back(&self) -> Option<SentBack> {
         self.sent_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The job is to wait in the queue.
+    /// The job is to wait in the queue, which says for how long about.
     fn send_back(&self, why: WaitCause, lane: &Lane, after: Duration) -> Grant {
-        self.sent_back_for(why, lane.as_str());
+        self.sent_back_for(why, lane.as_str(), true);
         Grant::Move { after }
     }
 
-    fn sent_back_for(&self, why: WaitCause, key: &str) {
-        let sent = Some((why, key.to_owned()));
+    fn sent_back_for(&self, why: WaitCause, key: &str, by_lane: bool) {
+        let sent = Some(SentBack { why, key: key.to_owned(), by_lane });
         *self.sent_back.lock().unwrap_or_else(PoisonError::into_inner) = sent;
     }
 
@@ -157,8 +168,9 @@ impl JobContext {
             return Some(self.stop());
         }
         // INV-COOLDOWN: from the instant an answer was read, before the queue knows.
-        let rest = self.hold_backs().rest(lane, now)?;
-        Some(self.send_back(WaitCause::CoolDown, lane, rest))
+        let after = self.hold_backs().rest(lane, now)?;
+        self.sent_back_for(WaitCause::CoolDown, lane.as_str(), false);
+        Some(Grant::Move { after })
     }
 
     fn go(&self, lane: &Lane) -> Grant {
@@ -185,7 +197,7 @@ impl JobContext {
                     Waited::Granted => has_waited = true,
                     Waited::Later(after) => {
                         let (why, key) = self.permits.cause();
-                        self.sent_back_for(why, &key);
+                        self.sent_back_for(why, &key, false);
                         return Grant::Later { after };
                     }
                     Waited::Cancelled => return self.stop(),
@@ -208,7 +220,7 @@ impl JobContext {
                 // INV-NO-HOLD-AND-WAIT: any answer but `Admitted` has freed the slot, so nothing is held below.
                 // Its slot was given back for a permit: no wonder that another has it.
                 Admission::Full if has_waited => {
-                    self.sent_back_for(WaitCause::Cap, lane.as_str());
+                    self.sent_back_for(WaitCause::Cap, lane.as_str(), true);
                     return Grant::Later { after: Duration::ZERO };
                 }
                 Admission::Full => return self.send_back(WaitCause::Cap, lane, Duration::ZERO),

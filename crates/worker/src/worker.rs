@@ -15,7 +15,7 @@ use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field, info_span};
 
-use crate::context::JobContext;
+use crate::context::{JobContext, SentBack};
 use crate::finished::unused_start;
 use crate::permits::Lines;
 use crate::verdict::{decide, lane_reports};
@@ -261,16 +261,19 @@ impl Worker {
         // ends of an interrupted try may be the interruption's own doing, so nobody is charged for them.
         let is_done = matches!(outcome, Outcome::Done(_)) && !context.was_stopped();
         let mut local_fault = context.fault();
-        let verdict = if interrupted && !is_done {
+        let mut verdict = if interrupted && !is_done {
             Verdict::Release { checkpoint: checkpoint_of(&outcome, context) }
         } else {
             let decision = decide(&outcome, &leased, &self.config, &mut lanes, &context.last_lane());
             local_fault = local_fault.or(decision.local_fault);
             decision.verdict
         };
-        if matches!(verdict, Verdict::Defer { .. })
-            && let Some((why, key)) = context.sent_back()
+        if let Verdict::Defer { after, .. } = &mut verdict
+            && let Some(SentBack { why, key, by_lane }) = context.sent_back()
         {
+            if by_lane {
+                *after = Duration::ZERO;
+            }
             self.shared.waits.begin(leased.token.job.0, why, key, self.shared.parts.clock.monotonic());
         }
         if !context.used_its_start() {
