@@ -116,6 +116,13 @@ impl Bounds {
 }
 
 impl HostPace {
+    /// Whether a pace has become so much faster that what was put off by the old one is worth another look: by a second for
+    /// each start, or more.
+    pub fn is_much_faster(before: Option<Self>, after: Option<Self>) -> bool {
+        let every = |pace: Option<Self>| pace.map_or(Duration::ZERO, |pace| pace.every);
+        every(before) >= every(after) + SHORTEST_WINDOW
+    }
+
     /// The time between two starts, stretched as that of a window is.
     fn stretched(self) -> Duration {
         self.every * STRETCH_PERCENT / 100
@@ -123,7 +130,7 @@ impl HostPace {
 }
 
 impl PaceState {
-    /// A host has just asked for another pace than it did. A slower one holds from that answer on, as if it were a start,
+    /// A host has just asked for another pace than it did, or was seen to bear one. A slower one holds from that answer on, as if it were a start,
     /// whoever got it; what was put off for longer than by a faster one is not any more. True if it is faster, so that
     /// whoever waits may look.
     pub fn host_pace_changed(

@@ -12,7 +12,8 @@
 //!
 //! - If it was open for less time than it now closes, the pace was far off. The new one is S ÷ (T + closure): what the
 //!   host has served over the whole circle. It is certainly borne. No host is known to count in windows below a second,
-//!   so S ÷ max(T, 1 s) is surely no less than what it bears; that is the ceiling.
+//!   so S ÷ max(T, 1 s) is no less than what it bears; that is the ceiling. A host that refuses because several came at
+//!   once, and not because they came too often, bears more: the ceiling finds that out, but slowly.
 //! - If the one request that goes first after a closure is refused, the closure was no closure of its own: T goes on,
 //!   and the same estimate falls.
 //! - Otherwise the pace was a little too high: pace and ceiling fall to four fifths, of what was learned before or else of

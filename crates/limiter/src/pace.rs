@@ -260,8 +260,8 @@ pub struct PaceState {
 struct Start {
     /// When, in microseconds.
     at: u64,
-    /// The times as they were before.
-    before: BTreeMap<String, u64>,
+    /// The times as they were before; `None` if there were several at that instant, which nobody can tell apart.
+    before: Option<BTreeMap<String, u64>>,
 }
 
 impl PaceState {
@@ -275,26 +275,30 @@ impl PaceState {
         let now = micros(now);
         self.tats.retain(|_, tat| *tat > now);
         match &mut self.latest {
-            Some(latest) if !self.tats.is_empty() => latest.before.retain(|_, tat| *tat > now),
+            Some(latest) if !self.tats.is_empty() => {
+                latest.before.iter_mut().for_each(|before| before.retain(|_, tat| *tat > now));
+            }
             _ => self.latest = None,
         }
     }
 
     /// Notes that what is counted next is one start, at `now`.
     pub(crate) fn begin_start(&mut self, now: Duration) {
-        self.latest = Some(Start { at: micros(now), before: self.tats.clone() });
+        let at = micros(now);
+        let is_alone = self.latest.as_ref().is_none_or(|latest| latest.at != at);
+        self.latest = Some(Start { at, before: is_alone.then(|| self.tats.clone()) });
     }
 
     /// Takes back a start that was counted at `counted_at` and of which no request left the machine, and says whether it
-    /// did. It is kept if another was counted since: that one was put where it is because of it, and to take it back would
-    /// let two start closer to each other than the pace allows.
+    /// did. It is kept if another was counted since or at the same instant: that one was put where it is because of it, and
+    /// to take it back would let two start closer to each other than the pace allows.
     pub fn refund(&mut self, counted_at: Duration) -> bool {
-        let taken_back = self.latest.take_if(|latest| latest.at == micros(counted_at));
-        if let Some(Start { before, .. }) = taken_back {
-            self.tats = before;
-            return true;
-        }
-        false
+        let Some(latest) = self.latest.as_mut().filter(|latest| latest.at == micros(counted_at)) else {
+            return false;
+        };
+        // What comes now at the same instant is not the first.
+        let before = latest.before.take();
+        before.map(|before| self.tats = before).is_some()
     }
 
     /// What was counted so far stays counted.

@@ -378,6 +378,7 @@ cases! {
         inv_pace_a_refusal_teaches_what_a_host_bears,
         of_many_that_are_refused_at_once_one_is_judged,
         inv_pace_what_was_learned_outlives_a_restart,
+        what_is_learned_after_a_closure_holds_from_the_first_answer_on,
         inv_cooldown_a_host_that_names_too_short_a_time_is_left_alone_for_longer,
         inv_cooldown_a_strike_in_a_closed_lane_prolongs_nothing,
         inv_fair_a_throttled_job_goes_to_the_back_of_its_lane,

@@ -141,7 +141,8 @@ pub struct LeasedJob {
     /// For how long, from the reply on, its first request may start on the strength of this lease; later it
     /// asks `admit` again.
     pub start_within: Duration,
-    /// Whether a pace may have counted its start: then [`crate::LaneReport::Unused`] gives it back.
+    /// Whether a pace counted its start, so that [`crate::LaneReport::Unused`] may give it back. A batch that is answered again
+    /// does not know.
     pub paced: bool,
 }
 

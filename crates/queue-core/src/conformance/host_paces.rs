@@ -187,6 +187,21 @@ pub(super) async fn inv_cooldown_a_strike_in_a_closed_lane_prolongs_nothing(stor
     assert_wait(store.queue().stats().await.unwrap().next_cooled, 5 * SECOND);
 }
 
+/// The time until the second request is not that of the pace from before the first had shown what the host bears.
+pub(super) async fn what_is_learned_after_a_closure_holds_from_the_first_answer_on(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(HOST, 4).await;
+    end_with(store, &worker, vec![served(HOST)]).await;
+    store.advance(SECOND);
+    let job = store.lease_one(&worker).await;
+    store.settle_with(job.token, throttled(), vec![asks_for_quiet(HOST, Some(12))]).await;
+    // One in 13 seconds was borne: such a pace has the first, and an eighth of what is missing to 1/s it makes good.
+    store.advance(12 * SECOND);
+    end_with(store, &worker, vec![served(HOST)]).await;
+    let wait = store.batch(&store.request(&worker, 5)).await.next_open.unwrap();
+    assert!(wait > 5 * SECOND && wait < 7 * SECOND, "{wait:?}");
+}
+
 /// Otherwise a URL that throttles for ever would be the first to be asked after each closure, and nobody else ever.
 pub(super) async fn inv_fair_a_throttled_job_goes_to_the_back_of_its_lane(store: &TestStore) {
     let worker = store.join("w").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Controllers, Lane, PaceState, PenaltyBox};
+use longhaul_limiter::{Controllers, HostPace, Lane, PaceState, PenaltyBox};
 
 use super::model::{Model, shortened};
 use crate::{ErrorKind, LaneClosure, LaneReport, QueueError, Result, Timestamp};
@@ -82,8 +82,13 @@ impl LaneState {
                 self.served_at = Some(now);
                 // An answer to a request from before the closure does not speak for the time after it.
                 if self.not_before <= now {
-                    self.host.served(now.since_epoch(), self.reopening == Some(1));
+                    let at = now.since_epoch();
+                    let before = self.host.slowest(at);
+                    self.host.served(at, self.reopening == Some(1));
                     self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
+                    let after = self.host.slowest(at);
+                    return HostPace::is_much_faster(before, after)
+                        && self.pace.host_pace_changed(before, after, at);
                 }
             }
             LaneReport::Failed { cause, .. } => {

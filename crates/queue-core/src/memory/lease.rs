@@ -80,7 +80,7 @@ impl Model {
             .held
             .iter()
             .filter(|id| self.jobs.get(id).is_some_and(|job| job.request == Some(request.number)));
-        held.filter_map(|id| self.leased(*id, Duration::ZERO, true)).collect()
+        held.filter_map(|id| self.leased(*id, Duration::ZERO, false)).collect()
     }
 
     fn give_by_class(

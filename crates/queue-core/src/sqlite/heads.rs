@@ -58,7 +58,7 @@ impl Head {
             max_attempts: self.max_attempts.and_then(|max| u32::try_from(max).ok()),
             checkpoint: self.checkpoint,
             start_within,
-            paced: true,
+            paced: false,
         })
     }
 }

@@ -133,10 +133,16 @@ impl LaneState {
                 self.failures = 0;
                 self.served_at = now.0;
                 if now.0 >= self.not_before {
+                    let at = now.since_epoch();
                     let mut host = self.controllers()?;
-                    host.served(now.since_epoch(), self.reopening == Some(1));
+                    let before = host.slowest(at);
+                    host.served(at, self.reopening == Some(1));
                     self.set_controllers(&host)?;
                     self.reopening = self.reopening.map(|slots| slots + 1).filter(|slots| *slots < REOPENED);
+                    let after = host.slowest(at);
+                    if HostPace::is_much_faster(before, after) {
+                        return self.host_pace_changed(before, after, now);
+                    }
                 }
             }
             LaneReport::Failed { cause, .. } => {
@@ -168,10 +174,7 @@ impl LaneState {
                 let before = host.slowest(at);
                 host.said(*controller, *every, *valid_for, at);
                 self.set_controllers(&host)?;
-                let mut pace = self.pace()?;
-                let is_faster = pace.host_pace_changed(before, host.slowest(at), at);
-                self.set_pace(pace, now)?;
-                return Ok(is_faster);
+                return self.host_pace_changed(before, host.slowest(at), now);
             }
             LaneReport::Unused { .. } => {
                 let mut pace = self.pace()?;
@@ -181,6 +184,19 @@ impl LaneState {
             }
         }
         Ok(false)
+    }
+
+    /// Counts its starts by another pace of its host's from now on. True if that is faster.
+    fn host_pace_changed(
+        &mut self,
+        before: Option<HostPace>,
+        after: Option<HostPace>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut pace = self.pace()?;
+        let is_faster = pace.host_pace_changed(before, after, now.since_epoch());
+        self.set_pace(pace, now)?;
+        Ok(is_faster)
     }
 
     /// Whether it is open after a closure and has not yet shown that it is well again.
