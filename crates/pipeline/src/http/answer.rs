@@ -65,6 +65,12 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
     headers.get(name)?.to_str().ok()
 }
 
+/// How a body is packed, in lower case; `None` if it is not. Nobody is asked to pack anything.
+pub(super) fn packed(headers: &HeaderMap) -> Option<String> {
+    let coding = text(headers, &header::CONTENT_ENCODING)?.trim().to_ascii_lowercase();
+    Some(coding).filter(|coding| !matches!(coding.as_str(), "" | "identity"))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -25,7 +25,7 @@ const IDLE_CONNECTIONS: usize = 4;
 const IDLE_TIME: Duration = Duration::from_secs(4);
 /// To how many hosts, beside those that are being asked (INV-BOUNDED): a list that goes round the world would otherwise
 /// hold as many connections as it has seen hosts in that time.
-const KEPT_HOSTS: usize = 256;
+const KEPT_HOSTS: usize = 64;
 
 /// One request.
 #[derive(Debug, Clone, Copy)]

@@ -56,8 +56,7 @@ impl Head {
         Self {
             status: response.status().as_u16(),
             content_type: text(header::CONTENT_TYPE),
-            packed: text(header::CONTENT_ENCODING)
-                .filter(|coding| !matches!(coding.trim().to_ascii_lowercase().as_str(), "" | "identity")),
+            packed: answer::packed(headers),
             validator: validator.filter(|_| ranges),
             etag,
             last_modified,

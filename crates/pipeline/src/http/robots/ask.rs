@@ -4,9 +4,11 @@
 //! either, and given back, the slot would only draw more workers to a host that does not answer. Whoever fetches never
 //! waits for those: its own slot moves with its request (INV-NO-HOLD-AND-WAIT).
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use flate2::read::MultiGzDecoder;
 use longhaul_events::RequestStatus;
 use longhaul_limiter::{Controller, Lane, Role};
 use reqwest::{Response, header};
@@ -271,10 +273,16 @@ impl<'a> Attempt<'a> {
             return Err(self.end(reason, FailureClass::Throttled, answered, target.plan, at));
         }
         if status.is_success() {
+            let packed = answer::packed(headers);
             return match self.robots_body(response, &mut deadline, note).await {
                 Ok(Ok(file)) => {
                     self.hosts.push(HostReport::Served(lane.clone()));
-                    Ok(Answer::Rules(Rules::read(&file)))
+                    Ok(match unpacked(file, packed.as_deref()) {
+                        Ok(file) => Answer::Rules(Rules::read(&file)),
+                        Err(why) => {
+                            Answer::Unreadable(Reason::HttpStatus, format!("{lane} packed it: {why}"))
+                        }
+                    })
                 }
                 Ok(Err(error)) => {
                     let fault = self.inside.client.fault(&error).await;
@@ -365,5 +373,56 @@ impl<'a> Attempt<'a> {
         if lane != target.lane {
             self.hosts.push(HostReport::Failed { lane: lane.clone(), cause: reason.to_string() });
         }
+    }
+}
+
+/// The file as its host has it, if it was packed on the way, which some hosts do unasked. No more of it is unpacked than is
+/// looked at.
+fn unpacked(file: Vec<u8>, packed: Option<&str>) -> Result<Vec<u8>, String> {
+    match packed {
+        None => Ok(file),
+        Some("gzip" | "x-gzip") => {
+            let mut text = Vec::new();
+            let most = MOST_BYTES as u64 + 1;
+            let read = MultiGzDecoder::new(file.as_slice()).take(most).read_to_end(&mut text);
+            read.map_or_else(|error| Err(format!("gzip, but {error}")), |_| Ok(text))
+        }
+        Some(other) => Err(format!("{other}, which was not asked for")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_packed_file_says_what_it_says() {
+        let text = b"User-agent: *\nDisallow: /\n";
+        assert_eq!(unpacked(gzip(text), Some("gzip")).unwrap(), text);
+        assert_eq!(unpacked(text.to_vec(), None).unwrap(), text);
+    }
+
+    /// Such a file allows nothing: it could not be read.
+    #[test]
+    fn what_cannot_be_unpacked_is_no_permission() {
+        assert!(unpacked(b"Disallow: /".to_vec(), Some("br")).unwrap_err().contains("br"));
+        assert!(unpacked(b"Disallow: /".to_vec(), Some("gzip")).unwrap_err().contains("gzip"));
+    }
+
+    #[test]
+    fn inv_bounded_no_more_is_unpacked_than_is_looked_at() {
+        assert_eq!(unpacked(gzip(&vec![b'#'; 50_000_000]), Some("gzip")).unwrap().len(), MOST_BYTES + 1);
     }
 }
