@@ -7,7 +7,7 @@ use longhaul_limiter::{
     BucketConfig, ConfiguredLimits, Key, Keying, Lane, LaneLimits, LaneRules, Pace, Paces, Role, TokenBucket,
     Window,
 };
-use longhaul_queue_core::WorkerRow;
+use longhaul_queue_core::{StatedLimits, WorkerRow};
 
 use crate::args::{HostLimit, HostRate, LimitArgs, RunArgs};
 use crate::config::SettingError;
@@ -33,18 +33,24 @@ pub(crate) fn process(args: &RunArgs, rules: Arc<LaneRules>) -> Result<Configure
     Ok(limits)
 }
 
-/// The rules by which the runs at work go, the longest of them if they differ; if none is, those of runs that are started
-/// with these flags.
+/// The rules by which the runs at work go, each that differs, the longest at work first; if none is, those of runs that are
+/// started with these flags. Never empty.
 pub(crate) fn in_force(
     args: &LimitArgs,
-    keying: Keying,
+    keying: &Keying,
     workers: &[WorkerRow],
-) -> Result<LaneRules, SettingError> {
+) -> Result<Vec<LaneRules>, SettingError> {
     let of_flags = rules(args, keying.clone())?;
-    let stating = workers.iter().filter(|worker| worker.alive && worker.limits.is_some());
-    let longest = stating.min_by_key(|worker| worker.started_at);
-    let stated = longest.and_then(|worker| worker.limits.as_ref());
-    Ok(stated.map_or(of_flags, |limits| LaneRules { keying, ..limits.rules() }))
+    let mut at_work: Vec<_> = workers.iter().filter(|worker| worker.alive).collect();
+    at_work.sort_by_key(|worker| worker.started_at);
+    let mut stated: Vec<&StatedLimits> = Vec::new();
+    for limits in at_work.into_iter().filter_map(|worker| worker.limits.as_ref()) {
+        if !stated.contains(&limits) {
+            stated.push(limits);
+        }
+    }
+    let rules = |limits: &&StatedLimits| LaneRules { keying: keying.clone(), ..limits.rules() };
+    Ok(if stated.is_empty() { vec![of_flags] } else { stated.iter().map(rules).collect() })
 }
 
 /// The rules of runs that are started with these flags.

@@ -235,7 +235,10 @@ async fn runs_with_other_limits_say_so() {
     assert_eq!(event["fields"]["pid"], one.id().unwrap());
     let by_two = next_with(&mut said_two, OTHERS).await;
     assert!(by_two.starts_with(&format!("warning: process {} on ", one.id().unwrap())), "{by_two}");
-    assert!(by_two.contains(&format!(" has {OTHERS}: {differs}. Each keeps its own, ")), "{by_two}");
+    assert!(
+        by_two.contains(&format!(" has {OTHERS}: {differs}. The stricter pace holds for both, ")),
+        "{by_two}"
+    );
     let by_one = next_with(&mut said_one, OTHERS).await;
     assert!(by_one.starts_with(&format!("warning: process {} on ", two.id().unwrap())), "{by_one}");
     assert!(by_one.contains(": cap of any host: 4 there, 1 here. "), "{by_one}");

@@ -12,6 +12,7 @@ use longhaul_worker::is_out_of_attempts;
 use serde::Serialize;
 
 use super::jobs::{find, say_missing, say_namesake};
+use super::pace_shown::strictest;
 use crate::args::{ExplainArgs, Format, Global};
 use crate::exit::Exit;
 use crate::limits;
@@ -31,12 +32,12 @@ pub(crate) async fn explain(
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
     let workers = store.admin.workers().await?;
-    let rules = limits::in_force(&args.limits, global.keying(), &workers)?;
+    let rules = limits::in_force(&args.limits, &global.keying(), &workers)?;
     let Some((job, _)) = find(&store, &args.id, args.number.job).await? else {
         say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
     };
-    let explanation = match store.admin.explain(&job.artifact_id, &rules).await {
+    let explanation = match store.admin.explain(&job.artifact_id, &rules[0]).await {
         // No row is ever removed, so somebody has replaced the queue meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             say_missing(&store, &args.id, args.number.job, console);
@@ -70,7 +71,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(job: &JobRecord, explanation: Explanation, rules: &LaneRules, workers: &[WorkerRow]) -> Self {
+    fn new(job: &JobRecord, explanation: Explanation, rules: &[LaneRules], workers: &[WorkerRow]) -> Self {
         let told =
             |cause, because: String, wait| Self { cause, because, wait, to_do: None, controller: None };
         let millis = Duration::from_millis;
@@ -112,7 +113,8 @@ impl Told {
                 told
             }
             Explanation::CapFull { in_flight, cap } => {
-                let reopens = rules.cap(lane).is_none_or(|configured| configured > cap);
+                let configured = rules.iter().filter_map(|rules| rules.cap(lane)).min();
+                let reopens = configured.is_none_or(|configured| configured > cap);
                 let why = if reopens { "; it was closed, and reopens step by step" } else { "" };
                 let requests = number_of(u64::from(in_flight), "request is", "requests are");
                 told("cap_full", format!("{requests} in flight to {lane}, and {cap} may be{why}"), None)
@@ -148,10 +150,10 @@ impl Told {
 }
 
 /// Whose pace a job waits for.
-fn of_pace(job: &JobRecord, controller: Controller, rules: &LaneRules) -> String {
+fn of_pace(job: &JobRecord, controller: Controller, rules: &[LaneRules]) -> String {
     let lane = &job.place.lane;
     let whose = match controller {
-        Controller::Configured => match rules.pace(lane, job.place.role).0 {
+        Controller::Configured => match strictest(rules, lane, job.place.role, 2) {
             pace if pace.is_off() => "another run is configured to".to_owned(),
             pace => pace.to_string(),
         },
@@ -321,7 +323,7 @@ mod tests {
             (queued(), Explanation::QueuePaused { reason: text("ann@box"), wait_ms: Some(7_200_000) }),
             (held, Explanation::WorkerDied { wait_ms: 5_000 }),
         ];
-        let rules = LaneRules::default();
+        let rules = [LaneRules::default()];
         let mut shown = String::new();
         let mut causes = Vec::new();
         for (job, explanation) in all {
@@ -340,7 +342,7 @@ mod tests {
         let because = |resolver: Option<&str>| {
             let job =
                 JobRecord { fence: 2, resolver_hint: resolver.map(str::to_owned), reason: None, ..queued() };
-            Told::new(&job, Explanation::Delayed { wait_ms: 2_000 }, &LaneRules::default(), &workers())
+            Told::new(&job, Explanation::Delayed { wait_ms: 2_000 }, &[LaneRules::default()], &workers())
                 .because
         };
         assert_eq!(because(None), "it went back into the queue until it is its turn at example.org");
@@ -374,7 +376,7 @@ mod tests {
         let mut causes = Vec::new();
         for job in all {
             let explanation = Explanation::Ended { state: job.state, reason: job.reason.clone() };
-            let told = Told::new(&job, explanation, &LaneRules::default(), &[]);
+            let told = Told::new(&job, explanation, &[LaneRules::default()], &[]);
             causes.push(told.cause);
             shown.extend([table(&rows(&job, &told, NOON)), "----\n".to_owned()]);
         }
@@ -387,7 +389,7 @@ mod tests {
 
     #[test]
     fn where_no_run_works_that_is_said() {
-        let told = |explanation| Told::new(&queued(), explanation, &LaneRules::default(), &[]);
+        let told = |explanation| Told::new(&queued(), explanation, &[LaneRules::default()], &[]);
         assert_eq!(told(Explanation::Ready).cause, "no_run");
         let delayed = told(Explanation::Delayed { wait_ms: 1_000 });
         assert_eq!(delayed.cause, "delayed");
@@ -397,7 +399,7 @@ mod tests {
     #[test]
     fn the_json_of_a_wait() {
         let cooling = Explanation::CoolDown { wait_ms: 250_000, reason: "429 Too Many Requests".to_owned() };
-        let (job, rules) = (queued(), LaneRules::default());
+        let (job, rules) = (queued(), [LaneRules::default()]);
         let told = Told::new(&job, cooling, &rules, &workers());
         insta::assert_snapshot!(serde_json::to_string_pretty(&Shape::new(&job, &told, NOON)).unwrap());
         let nowhere =

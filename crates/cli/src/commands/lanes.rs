@@ -28,7 +28,7 @@ pub(crate) async fn lanes(
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
     let store = Store::open(global, false, Arc::clone(&clock)).await?;
-    let rules = limits::in_force(&args.limits, global.keying(), &store.admin.workers().await?)?;
+    let rules = limits::in_force(&args.limits, &global.keying(), &store.admin.workers().await?)?;
     let after = args.after.as_ref().map(|host| lane_of(&store, host)).transpose()?;
     let limit = usize::from(args.limit);
     // One more than is shown says whether there are more.
@@ -96,7 +96,7 @@ struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    fn new(row: &'a LaneRow, rules: &LaneRules, now: Timestamp) -> Self {
+    fn new(row: &'a LaneRow, rules: &[LaneRules], now: Timestamp) -> Self {
         let pace = InForce::new(row, rules);
         Self {
             lane: row.lane.as_str(),
@@ -118,8 +118,13 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn cap(row: &LaneRow, rules: &LaneRules) -> Option<u32> {
-    rules.cap(&row.lane).into_iter().chain(row.reopening).min()
+/// What each process gives at most, of several the least.
+fn configured_cap(row: &LaneRow, rules: &[LaneRules]) -> Option<u32> {
+    rules.iter().filter_map(|rules| rules.cap(&row.lane)).min()
+}
+
+fn cap(row: &LaneRow, rules: &[LaneRules]) -> Option<u32> {
+    configured_cap(row, rules).into_iter().chain(row.reopening).min()
 }
 
 /// How long what is queued takes at least, from `now`: until the lane opens, and then by its pace. `None` where nobody
@@ -129,7 +134,7 @@ fn done_in(row: &LaneRow, pace: Option<&InForce>, now: Timestamp) -> Option<Dura
     Some(row.open_at?.after(now) + pace.takes(row.queued))
 }
 
-fn table(rows: &[LaneRow], rules: &LaneRules, now: Timestamp) -> Grid {
+fn table(rows: &[LaneRow], rules: &[LaneRules], now: Timestamp) -> Grid {
     let mut grid = Grid::new([
         Column::Cut("host"),
         Column::Number("queued"),
@@ -173,7 +178,7 @@ fn opens(row: &LaneRow, now: Timestamp) -> String {
     }
 }
 
-fn why(row: &LaneRow, rules: &LaneRules, pace: Option<&InForce>) -> String {
+fn why(row: &LaneRow, rules: &[LaneRules], pace: Option<&InForce>) -> String {
     let mut why = Vec::new();
     if let Some(reason) = &row.pause_reason {
         why.push(format!("paused by {reason}"));
@@ -181,7 +186,7 @@ fn why(row: &LaneRow, rules: &LaneRules, pace: Option<&InForce>) -> String {
     if let Some(cause) = &row.cause {
         why.push(cause.clone());
     }
-    let reopens = row.reopening.is_some_and(|slots| rules.cap(&row.lane).is_none_or(|cap| slots < cap));
+    let reopens = row.reopening.is_some_and(|slots| configured_cap(row, rules).is_none_or(|cap| slots < cap));
     if reopens && row.closed_until.is_none() {
         why.push("reopens step by step".to_owned());
     }
@@ -259,14 +264,14 @@ mod tests {
 
     #[test]
     fn the_table_of_a_page() {
-        let rules = LaneRules::default();
+        let rules = [LaneRules::default()];
         insta::assert_snapshot!(table(&rows(), &rules, NOON).text(Some(100)));
-        insta::assert_snapshot!(table(&rows(), &LaneRules::unlimited(), NOON).text(None));
+        insta::assert_snapshot!(table(&rows(), &[LaneRules::unlimited()], NOON).text(None));
     }
 
     #[test]
     fn the_json_of_a_page() {
-        let (rows, rules) = (rows(), LaneRules::default());
+        let (rows, rules) = (rows(), [LaneRules::default()]);
         let lanes = rows[2..7].iter().map(|row| Shape::new(row, &rules, NOON)).collect();
         insta::assert_snapshot!(
             serde_json::to_string_pretty(&Page { lanes, next: Some("z.example") }).unwrap()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Controller, LaneRules, Pace, Role};
+use longhaul_limiter::{Controller, Lane, LaneRules, Pace, Role};
 use longhaul_queue_core::LaneRow;
 
 /// Whose pace it is, for people.
@@ -27,10 +27,12 @@ pub(crate) struct InForce {
 
 impl InForce {
     /// `None` if nothing limits how often the host is asked.
-    pub(crate) fn new(row: &LaneRow, rules: &LaneRules) -> Option<Self> {
-        let (configured, _) = rules.pace(&row.lane, Role::Artifact);
-        // Of the two the one by which what is queued takes longer.
+    ///
+    /// `rules` are those of all processes: the strictest binds them all.
+    pub(crate) fn new(row: &LaneRow, rules: &[LaneRules]) -> Option<Self> {
+        // Of all the one by which what is queued takes longest.
         let starts = row.queued.max(2);
+        let configured = strictest(rules, &row.lane, Role::Artifact, starts);
         let host = row.pace.as_ref().map(|pace| (pace.controller, Duration::from_micros(pace.every_us)));
         let host = host.filter(|(_, every)| of_host(*every, starts) > of_configured(configured, starts));
         let (controller, every, text) = match host {
@@ -45,6 +47,13 @@ impl InForce {
     pub(crate) fn takes(&self, starts: u64) -> Duration {
         of_configured(&self.configured, starts).max(of_host(self.every, starts))
     }
+}
+
+/// Of the paces of all processes the one by which so many starts take longest.
+pub(crate) fn strictest<'r>(rules: &'r [LaneRules], lane: &Lane, role: Role, starts: u64) -> &'r Pace {
+    static OFF: Pace = Pace::OFF;
+    let paces = rules.iter().map(|rules| rules.pace(lane, role).0);
+    paces.max_by_key(|pace| of_configured(pace, starts)).unwrap_or(&OFF)
 }
 
 fn of_configured(pace: &Pace, starts: u64) -> Duration {
@@ -66,5 +75,10 @@ fn many(starts: u64, burst: u32) -> u32 {
 fn rate(every: Duration) -> String {
     let seconds = every.as_secs_f64();
     let shown = |number: f64| format!("{number:.1}").trim_end_matches(".0").to_owned();
-    if seconds >= 1.0 { format!("1/{}s", shown(seconds)) } else { format!("{}/s", shown(1.0 / seconds)) }
+    match seconds {
+        0.0..1.0 => format!("{}/s", shown(1.0 / seconds)),
+        1.0..120.0 => format!("1/{}s", shown(seconds)),
+        120.0..7200.0 => format!("1/{}min", shown(seconds / 60.0)),
+        _ => format!("1/{}h", shown(seconds / 3600.0)),
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(
     console: &Console,
     clock: Arc<dyn Clock>,
 ) -> Result<Exit> {
-    allow_open_files();
+    allow_open_files(usize::from(args.workers), console);
     records::refuse_collisions(&args, &global.queue)?;
     let rules = limits::lane_rules(&args, global.keying())?;
     let config = settings::orchestrator(&args, rules.clone(), console)?;
@@ -319,14 +319,28 @@ fn print_summary(summary: &Summary, format: Format) -> Result<()> {
     Ok(())
 }
 
+/// What a worker may have open at once: its connections and files.
+const OPEN_FILES_EACH: u64 = 4;
+/// What a run has open whatever its workers do: its queue and records, and the connections that it keeps.
+const OPEN_FILES: u64 = 320;
+
 /// As many files and connections may be open as this process may allow itself. Many systems begin with 1,024, which many
 /// workers soon need.
-fn allow_open_files() {
+fn allow_open_files(workers: usize, console: &Console) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
     {
         tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let needed = OPEN_FILES + OPEN_FILES_EACH * workers as u64;
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < needed) {
+        console.warn(&format!(
+            "this system lets a process open {} files, and {workers} workers may need {}; raise it (`ulimit -Hn`) or give \
+             fewer --workers",
+            count(most),
+            count(needed)
+        ));
     }
 }
 

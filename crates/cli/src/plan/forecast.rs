@@ -107,27 +107,27 @@ impl Forecast {
 
 /// How long a host takes alone, and what bounds it. Worked out without a run, as there may be very many hosts.
 fn alone(model: &Model, lane: &Lane, artifacts: u64) -> HostForecast {
-    let at_once = |many: u64| model.request_time.mul_f64(artifacts.div_ceil(many.max(1)) as f64);
+    let robots = u64::from(model.robots);
+    let at_once = |many: u64| model.request_time.mul_f64((robots + artifacts.div_ceil(many.max(1))) as f64);
     let workers = (at_once(model.workers as u64), Setting::Workers(model.workers));
     let cap = model.rules.cap(lane).map(|cap| (at_once(u64::from(cap)), Setting::Cap(cap)));
     let (pace, scope) = model.rules.pace(lane, Role::Artifact);
     let paced = (!pace.is_off()).then(|| {
         let mut state = PaceState::default();
         let mut at = Duration::ZERO;
-        for _ in 0..artifacts {
+        for _ in 0..robots + artifacts {
             at = at.max(pace.open_at(&state, scope));
             pace.admit(&mut state, scope, at);
         }
         (at + model.request_time, Setting::Pace(pace.clone()))
     });
-    let robots = if model.robots { model.request_time } else { Duration::ZERO };
     // Of equals the one that is nearest to the host.
     let (takes, by) = [Some(workers), cap, paced]
         .into_iter()
         .flatten()
         .max_by_key(|(takes, _)| *takes)
         .unwrap_or((Duration::ZERO, Setting::Workers(model.workers)));
-    HostForecast { lane: lane.clone(), artifacts, takes: takes + robots, by }
+    HostForecast { lane: lane.clone(), artifacts, takes, by }
 }
 
 /// What might help: twice as many workers, and twice as much of what bounds the whole.

@@ -45,6 +45,8 @@ struct Host {
     jobs: u64,
     /// When its robots.txt is known.
     known_at: Option<Duration>,
+    /// The job that reads it.
+    reading: Option<LeaseToken>,
 }
 
 /// A run over these hosts, on its own time.
@@ -68,7 +70,13 @@ pub(crate) async fn simulate(model: &Model, hosts: &[(Lane, u64)]) -> Result<Dur
     let clock = ManualClock::new();
     let hosts: Vec<Host> = hosts
         .iter()
-        .map(|(lane, count)| Host { lane: lane.clone(), left: *count, jobs: 0, known_at: None })
+        .map(|(lane, count)| Host {
+            lane: lane.clone(),
+            left: *count,
+            jobs: 0,
+            known_at: None,
+            reading: None,
+        })
         .collect();
     let index = hosts.iter().enumerate().map(|(index, host)| (host.lane.clone(), index)).collect();
     let queue = MemoryQueue::new(Arc::new(clock.clone()));
@@ -113,7 +121,7 @@ impl Run<'_> {
                 && at <= then
             {
                 self.under_way.pop();
-                settlements.push(Settlement::new(token, self.ended(host)));
+                settlements.push(Settlement::new(token, self.ended(token, host)));
             }
         }
     }
@@ -135,13 +143,25 @@ impl Run<'_> {
         let Some(index) = self.index.get(&job.place.lane).copied() else { return };
         let (now, time) = (self.clock.monotonic(), self.model.request_time);
         let host = &mut self.hosts[index];
-        let known_at = *host.known_at.get_or_insert(if self.model.robots { now + time } else { now });
-        self.under_way.push(Reverse((now.max(known_at) + time, job.token, index)));
+        let ends = match host.known_at {
+            Some(known_at) => now.max(known_at) + time,
+            None if self.model.robots => {
+                (host.known_at, host.reading) = (Some(now + time), Some(job.token));
+                now + time
+            }
+            None => now + time,
+        };
+        self.under_way.push(Reverse((ends, job.token, index)));
     }
 
-    /// One artifact of a host is there. Its job serves the host's next one, else another host's, else it is over.
-    fn ended(&mut self, index: usize) -> Verdict {
+    /// One artifact of a host is there. Its job serves the host's next one, else another host's, else it is over. Or it was
+    /// the host's robots.txt, and the artifact needs another turn.
+    fn ended(&mut self, token: LeaseToken, index: usize) -> Verdict {
         let host = &mut self.hosts[index];
+        if host.reading == Some(token) {
+            host.reading = None;
+            return Verdict::Release { checkpoint: None };
+        }
         host.left -= 1;
         if host.left >= host.jobs {
             return Verdict::Release { checkpoint: None };
@@ -233,6 +253,10 @@ mod tests {
         is_about(seconds(&robots(8), &[4]).await, 1.0);
         is_about(seconds(&robots(8), &[8]).await, 1.5);
         is_about(seconds(&robots(1), &[4, 4]).await, 5.0);
+        // It takes a turn of the host's pace.
+        let paced = Model { robots: true, ..model(4, "1/10s", 8) };
+        is_about(seconds(&paced, &[1, 1]).await, 11.0 + 0.5);
+        is_about(seconds(&paced, &[3]).await, 33.0 + 0.5);
     }
 
     /// INV-BOUNDED: more hosts than are in the queue at a time.

@@ -82,8 +82,9 @@ impl Differs {
             more => ("have", format!(" and {} like it", number_of(*more, "more", "more"))),
         };
         format!(
-            "process {pid} on {host}{more} {have} other limits than this run: {what}. Each keeps its own, so a host may get \
-             more than the stricter run allows; give all the same --max-per-host, --rate and --contact"
+            "process {pid} on {host}{more} {have} other limits than this run: {what}. The stricter pace holds for \
+             both, but each keeps its own caps, so a host may get more at once than the stricter run allows; give all the same \
+             --max-per-host, --rate and --contact"
         )
     }
 }
