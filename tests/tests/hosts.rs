@@ -60,7 +60,7 @@ async fn inv_bounded_a_million_hosts_seen_once_each() {
     std::fs::write(stage.folder().join("hosts.jsonl"), list).unwrap();
     let (address, _serving) = knows_nothing().await;
     let proxy = format!("http://{address}");
-    let arguments = ["queue", "run", "--import", "hosts.jsonl", "--no-robots", "--workers", "64"];
+    let arguments = ["queue", "run", "--import", "hosts.jsonl", "--no-robots"];
     let mut program = Program::start_with(stage.folder(), &arguments, &[("HTTP_PROXY", &proxy)]);
     program.wait_until_it_says(&format!("{shown}/{shown} ended")).await;
     let peak = peak_kib(&program);
