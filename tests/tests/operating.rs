@@ -289,7 +289,8 @@ async fn a_host_that_another_run_fills_is_told_as_full() {
 /// A job that finds its host or everything paused on its way waits for that pause and for nothing else: `resume` ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_meets_a_pause_on_its_way_goes_on_at_its_end() {
-    let robots = Answer { latency_ms: 1_500, ..Answer::status(404) };
+    // Long enough for the pause to be there before it ends.
+    let robots = Answer { latency_ms: 3_000, ..Answer::status(404) };
     let slow = || Behaviour::default().with_route("/robots.txt", robots.clone());
     let stage = Stage::new(["one", "two"].map(|host| HostConfig::new(host).behaving(slow()))).await;
     let lane = stage.origin.address("one").to_string();
