@@ -37,10 +37,10 @@ pub struct Job {
 pub enum Grant {
     /// Now.
     Go,
-    /// Not here and now: end the try with [`Outcome::Moved`] into that lane, not before `after`. No slot is held
-    /// any more.
+    /// Not here and now: end the try with [`Outcome::Moved`] into that lane. The queue gives it when that opens. No slot is
+    /// held any more.
     Move {
-        /// How long from now; zero if only slots are missing.
+        /// In how long about that is; zero if only slots are missing.
         after: Duration,
     },
     /// Not now, because of a limit of this process: end the try with [`Outcome::Moved`] into that lane, not before
