@@ -188,6 +188,7 @@ impl Record {
     }
 
     /// The scheme of the first address that is none to fetch from, such as `ftp`.
+    #[cfg(feature = "http")]
     pub(crate) fn unfetched(&self) -> Option<&str> {
         let own = self.url.iter().chain(&self.pdf_urls).chain(&self.open_access_url);
         own.map(Url::scheme).find(|scheme| !matches!(*scheme, "http" | "https"))
