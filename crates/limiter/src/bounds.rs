@@ -119,8 +119,12 @@ impl HostPace {
     /// Whether a pace has become so much faster that what was put off by the old one is worth another look: by a second for
     /// each start, or more.
     pub fn is_much_faster(before: Option<Self>, after: Option<Self>) -> bool {
-        let every = |pace: Option<Self>| pace.map_or(Duration::ZERO, |pace| pace.every);
-        every(before) >= every(after) + SHORTEST_WINDOW
+        Self::every(before) >= Self::every(after) + SHORTEST_WINDOW
+    }
+
+    /// The shortest time between two starts; none where no pace is asked for.
+    fn every(pace: Option<Self>) -> Duration {
+        pace.map_or(Duration::ZERO, |pace| pace.every)
     }
 
     /// The time between two starts, stretched as that of a window is.
@@ -130,24 +134,25 @@ impl HostPace {
 }
 
 impl PaceState {
-    /// A host has just asked for another pace than it did, or was seen to bear one. A slower one holds from that answer on, as if it were a start,
-    /// whoever got it; what was put off for longer than by a faster one is not any more. True if it is faster, so that
-    /// whoever waits may look.
+    /// A host has just asked for another pace than it did, or was seen to bear one. A slower one holds from that answer on,
+    /// as if it were a start, whoever got it; what was put off for longer than by a faster one is not any more. True if it
+    /// is faster, so that whoever waits may look.
     pub fn host_pace_changed(
         &mut self,
         before: Option<HostPace>,
         after: Option<HostPace>,
         now: Duration,
     ) -> bool {
+        // What a start put off is moved below, so its refund would no longer leave things as they were.
         self.keep_starts();
-        let every = |pace: Option<HostPace>| pace.map_or(Duration::ZERO, |pace| pace.every);
         let until = now + after.map_or(Duration::ZERO, HostPace::stretched);
-        match every(after).cmp(&every(before)) {
+        let change = HostPace::every(after).cmp(&HostPace::every(before));
+        match change {
             Ordering::Greater => self.put_host_off(until),
             Ordering::Less => self.lower(HOST, until),
             Ordering::Equal => {}
         }
-        every(after) < every(before)
+        change == Ordering::Less
     }
 
     fn host_opens(&self) -> Duration {

@@ -46,7 +46,8 @@ pub(crate) struct JobContext {
     /// Until when, on the clock, the lease itself grants the first request.
     start_until: Duration,
     first: AtomicBool,
-    /// Whether a request was granted in the lane that the job was leased for.
+    /// Whether a request was granted in the lane that the job was leased for. Any role's counts as the lease's own start:
+    /// rather one too many is kept than one given back that was made.
     used: AtomicBool,
     stopped: AtomicBool,
     cancelled: CancellationToken,

@@ -12,7 +12,7 @@ use longhaul_worker::is_out_of_attempts;
 use serde::Serialize;
 
 use super::jobs::{find, say_missing, say_namesake};
-use super::pace_shown::strictest;
+use super::pace_shown::{least_cap, strictest};
 use crate::args::{ExplainArgs, Format, Global};
 use crate::exit::Exit;
 use crate::limits;
@@ -37,6 +37,7 @@ pub(crate) async fn explain(
         say_missing(&store, &args.id, args.number.job, console);
         return Ok(Exit::Failure);
     };
+    // The queue itself knows the paces of the others; caps are the asking process' own.
     let explanation = match store.admin.explain(&job.artifact_id, &rules[0]).await {
         // No row is ever removed, so somebody has replaced the queue meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -113,8 +114,7 @@ impl Told {
                 told
             }
             Explanation::CapFull { in_flight, cap } => {
-                let configured = rules.iter().filter_map(|rules| rules.cap(lane)).min();
-                let reopens = configured.is_none_or(|configured| configured > cap);
+                let reopens = least_cap(rules, lane).is_none_or(|configured| configured > cap);
                 let why = if reopens { "; it was closed, and reopens step by step" } else { "" };
                 let requests = number_of(u64::from(in_flight), "request is", "requests are");
                 told("cap_full", format!("{requests} in flight to {lane}, and {cap} may be{why}"), None)

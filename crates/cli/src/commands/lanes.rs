@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::counted::Counted;
 use super::jobs::lane_of;
-use super::pace_shown::{InForce, controller_text};
+use super::pace_shown::{InForce, controller_text, least_cap};
 use crate::args::{Format, Global, LanesArgs};
 use crate::exit::Exit;
 use crate::limits;
@@ -118,13 +118,8 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// What each process gives at most, of several the least.
-fn configured_cap(row: &LaneRow, rules: &[LaneRules]) -> Option<u32> {
-    rules.iter().filter_map(|rules| rules.cap(&row.lane)).min()
-}
-
 fn cap(row: &LaneRow, rules: &[LaneRules]) -> Option<u32> {
-    configured_cap(row, rules).into_iter().chain(row.reopening).min()
+    least_cap(rules, &row.lane).into_iter().chain(row.reopening).min()
 }
 
 /// How long what is queued takes at least, from `now`: until the lane opens, and then by its pace. `None` where nobody
@@ -186,7 +181,8 @@ fn why(row: &LaneRow, rules: &[LaneRules], pace: Option<&InForce>) -> String {
     if let Some(cause) = &row.cause {
         why.push(cause.clone());
     }
-    let reopens = row.reopening.is_some_and(|slots| configured_cap(row, rules).is_none_or(|cap| slots < cap));
+    let reopens =
+        row.reopening.is_some_and(|slots| least_cap(rules, &row.lane).is_none_or(|cap| slots < cap));
     if reopens && row.closed_until.is_none() {
         why.push("reopens step by step".to_owned());
     }

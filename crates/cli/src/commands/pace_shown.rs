@@ -56,6 +56,11 @@ pub(crate) fn strictest<'r>(rules: &'r [LaneRules], lane: &Lane, role: Role, sta
     paces.max_by_key(|pace| of_configured(pace, starts)).unwrap_or(&OFF)
 }
 
+/// Of the caps of all processes the least. Each gives by its own.
+pub(crate) fn least_cap(rules: &[LaneRules], lane: &Lane) -> Option<u32> {
+    rules.iter().filter_map(|rules| rules.cap(lane)).min()
+}
+
 fn of_configured(pace: &Pace, starts: u64) -> Duration {
     let windows = pace.windows().iter();
     let longest = windows.map(|window| window.interval().saturating_mul(many(starts, window.burst()))).max();

@@ -178,9 +178,10 @@ impl LaneState {
             }
             LaneReport::Unused { .. } => {
                 let mut pace = self.pace()?;
-                let is_taken_back = pace.refund(leased_at.since_epoch());
-                self.set_pace(pace, now)?;
-                return Ok(is_taken_back);
+                if pace.refund(leased_at.since_epoch()) {
+                    self.set_pace(pace, now)?;
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

@@ -244,7 +244,7 @@ impl<'a> Attempt<'a> {
         let mut deadline = Deadline::new(&**context.clock(), context.cancelled(), length, until);
         let ask = Ask { url: &at.to, referer: None, expect: Expect::Any, rest: None };
         let sent = deadline
-            .wait(self.inside.client.send(&ask, self.context.clock().monotonic()))
+            .wait(self.inside.client.send(&ask, context.clock().monotonic()))
             .instrument(note.span.clone())
             .await;
         let response = match sent {
