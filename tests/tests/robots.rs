@@ -26,13 +26,20 @@ async fn run(stage: &Stage, more: &[&str]) -> longhaul_tests::Finished {
     stage.run(&[&FLAGS[..], rate, more].concat()).await
 }
 
+/// So many jobs at a host, each with a page of its own.
+async fn stage(host: HostConfig, name: &str, jobs: usize) -> (Stage, Vec<Value>) {
+    let stage = Stage::new([host]).await;
+    let records: Vec<Value> =
+        (0..jobs).map(|job| stage.record(&format!("{name}-{job}"), name, &format!("/{job}"))).collect();
+    stage.import(&records).await;
+    (stage, records)
+}
+
 /// INV-PACE counts requests: what needs none takes no turn. At one every two seconds these would take over a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_disallowed_does_not_wait_for_its_hosts_pace() {
-    let stage = Stage::new([host("closed", rules("User-agent: *\nDisallow: /\n"))]).await;
-    let records: Vec<_> =
-        (0..40).map(|job| stage.record(&format!("job-{job}"), "closed", &format!("/{job}"))).collect();
-    stage.import(&records).await;
+    let closed = host("closed", rules("User-agent: *\nDisallow: /\n"));
+    let (stage, _) = stage(closed, "closed", 40).await;
     let clock = longhaul_limiter::SystemClock;
     let began = longhaul_limiter::Clock::monotonic(&clock);
     let _ = run(&stage, &["--rate", "*=1/2s"]).await.expect_code(0);
@@ -90,10 +97,8 @@ async fn what_is_disallowed_is_skipped_with_its_reason_and_never_requested() {
 /// No two requests come closer than the file asks for, its own among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crawl_delay_is_kept_between_all_requests() {
-    let stage = Stage::new([host("slow", rules("User-agent: *\nCrawl-delay: 1\n"))]).await;
-    let records: Vec<Value> =
-        (0..5).map(|job| stage.record(&format!("slow-{job}"), "slow", &format!("/{job}"))).collect();
-    stage.import(&records).await;
+    let slow = host("slow", rules("User-agent: *\nCrawl-delay: 1\n"));
+    let (stage, records) = stage(slow, "slow", 5).await;
     let _ = run(&stage, &[]).await.expect_code(0);
     let _ = stage.check_drained(&records).await;
     let arrivals = stage.origin.arrivals("slow");

@@ -231,6 +231,19 @@ async fn other_plans_are_followed_while_a_file_cannot_be_read() {
     assert_eq!(reports(&result), ["throttled", "served", "served"], "the first host is closed all the same");
 }
 
+/// Read as it comes, such a file would have no rules and allow everything.
+#[tokio::test]
+async fn a_file_that_is_packed_and_cannot_be_unpacked_allows_nothing() {
+    for coding in ["gzip", "br"] {
+        let packed = Answer::fixed("text/plain", "not packed after all");
+        let bench = answering(Answer { content_encoding: Some(coding.into()), ..packed }).await;
+        let result = run(&bench.pipeline(), &bench.job("/x.pdf"), &Desk::default()).await;
+        assert_eq!(failed(&result), (Reason::Robots, FailureClass::Throttled));
+        assert!(detail(&result).contains(coding), "{}", detail(&result));
+        assert_eq!(asked(&bench, "a", "/x.pdf"), 0);
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_asks_for_quiet_there_gets_it() {
     let fault = Fault::Status { status: 429, retry_after: Some(RetryAfter::seconds(40)) };
