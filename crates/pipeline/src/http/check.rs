@@ -6,6 +6,8 @@ use crate::{Expect, Reason};
 pub(super) const HEAD_BYTES: usize = 16 * 1024;
 /// How many from its end.
 pub(super) const TAIL_BYTES: usize = 2 * 1024;
+/// How many bytes from the first mark on are looked at to tell what markup it is.
+const START_BYTES: usize = 2048;
 /// Where a PDF's first marker must be.
 const PDF_HEAD_BYTES: usize = 1024;
 /// No PDF is smaller.
@@ -53,7 +55,8 @@ pub(super) fn head(expect: Expect, head: &[u8], content_type: Option<&str>) -> R
     let page = || String::from_utf8_lossy(head).to_lowercase();
     match (expect, kind) {
         (Expect::Pdf, Kind::Html) => {
-            if is_challenge(&page()) || wants_login(&page()) {
+            let page = page();
+            if is_challenge(&page) || wants_login(&page) {
                 return wrong(Reason::ChallengePage, "a page that wants a browser or a login came");
             }
             wrong(Reason::HtmlInsteadOfPdf, "a web page came where a PDF was asked for")
@@ -105,9 +108,22 @@ pub(super) fn whole(expect: Expect, body: &Body<'_>) -> Result<Kind, Wrong> {
 }
 
 fn kind_of(head: &[u8], content_type: Option<&str>) -> Kind {
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
-    let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
-    let start = String::from_utf8_lossy(&text[start..text.len().min(start + 2048)]).to_lowercase();
+    if let Some(kind) = markup_kind(head, content_type) {
+        return kind;
+    }
+    if position(&head[..head.len().min(PDF_HEAD_BYTES)], b"%PDF-").is_some() {
+        return Kind::Pdf;
+    }
+    Kind::Other
+}
+
+/// The kind of a body that begins as markup does. Most bodies do not, and cost no more than their first byte here.
+fn markup_kind(head: &[u8], content_type: Option<&str>) -> Option<Kind> {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    if !text.starts_with(b"<") {
+        return None;
+    }
+    let start = String::from_utf8_lossy(&text[..text.len().min(START_BYTES)]).to_lowercase();
     let mut markup = start.as_str();
     let declared = markup.starts_with("<?xml");
     // Declarations and comments come before the first element of a page too.
@@ -121,15 +137,9 @@ fn kind_of(head: &[u8], content_type: Option<&str>) -> Kind {
         markup = rest.trim_start();
     }
     if PAGE_STARTS.iter().any(|page| markup.starts_with(page)) {
-        return Kind::Html;
+        return Some(Kind::Html);
     }
-    if declared || (markup.starts_with('<') && is_xml_type(content_type)) {
-        return Kind::Xml;
-    }
-    if position(&head[..head.len().min(PDF_HEAD_BYTES)], b"%PDF-").is_some() {
-        return Kind::Pdf;
-    }
-    Kind::Other
+    (declared || (markup.starts_with('<') && is_xml_type(content_type))).then_some(Kind::Xml)
 }
 
 /// How a web page begins.
@@ -243,6 +253,21 @@ mod tests {
         assert_eq!(pdf_check(&pdf("PK", "%%EOF")), Err(Reason::UnexpectedType));
         assert_eq!(pdf_check(&pdf(&" ".repeat(1025), "%PDF- %%EOF")), Err(Reason::UnexpectedType));
         assert_eq!(pdf_check(&pdf("%PDF-1.4", "%%EOF</body></HTML>")), Err(Reason::HtmlInsteadOfPdf));
+    }
+
+    #[test]
+    fn a_file_of_no_text_is_known_by_its_marker_alone() {
+        let kind = |bytes: &[u8]| check(Expect::Any, bytes, Some("text/xml"));
+        let marked = |before: &[u8]| [before, b"%PDF-1.7", &[0xff; 4000], b"%%EOF"].concat();
+        for before in
+            [&b""[..], b"\xff\xfe\x80", b"\0<html>", b"a < b <html>", b" \r\n\t\x0c", b"\xef\xbb\xbf\n"]
+        {
+            assert_eq!(kind(&marked(before)), Ok(Kind::Pdf), "{before:?}");
+        }
+        assert_eq!(kind(&marked(b"<x \xff>")), Ok(Kind::Xml));
+        assert_eq!(kind(&marked(b"\xef\xbb\xbf <HTML \xff>")), Ok(Kind::Html));
+        assert_eq!(kind(&[0xff; 4000]), Ok(Kind::Other));
+        assert_eq!(check(Expect::Any, &marked(b"<x \xff>"), None), Ok(Kind::Pdf));
     }
 
     #[test]
