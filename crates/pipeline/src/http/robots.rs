@@ -1,10 +1,11 @@
-//! What robots.txt files say (RFC 9309), as long as it is remembered: an hour in the queue's cache for everybody, and a
-//! little of it here, so that not each request reads the cache.
+//! What robots.txt files say (RFC 9309), as long as it is remembered: an hour in the queue's cache for everybody, and as
+//! much of it in this process's `memory` as fits, so that not each request reads the cache.
 //!
 //! Who fetches a file that nobody knows is decided here too: one try of this process for each origin ([`Turn`]). How it is
 //! fetched is in `ask`, what it means in `rules`.
 
 mod ask;
+mod memory;
 mod rules;
 
 use std::collections::HashMap;
@@ -15,13 +16,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use url::Url;
 
+use self::memory::Memory;
 use self::rules::Rules;
 use crate::{Context, Reason};
-
-/// What this process remembers at a time (INV-BOUNDED): so many origins,
-const MOST_SITES: usize = 512;
-/// and of their rules so many bytes.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// An origin: robots.txt holds for one scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,8 +137,13 @@ impl Robots {
         lock(&self.memory).get(&site.origin, context.clock().monotonic())
     }
 
-    /// What anybody on the queue remembers.
+    /// What anybody on the queue remembers. Does not read the cache for what another try of this process has learned since
+    /// the caller looked.
     async fn recorded(&self, site: &Site, context: &dyn Context) -> Option<Known> {
+        let known = self.remembered(site, context);
+        if let Some(Known::Rules(_)) = known {
+            return known;
+        }
         let text = context.cache_get(&site.key()).await?;
         // Another version of this program may have written it.
         let known = Known::from(serde_json::from_str::<Entry>(&text).ok()?);
@@ -185,57 +187,6 @@ impl Unreadable {
     }
 }
 
-/// What is remembered here.
-#[derive(Debug, Default)]
-struct Memory {
-    sites: HashMap<String, Remembered>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Remembered {
-    known: Known,
-    until: Duration,
-    weight: usize,
-}
-
-impl Memory {
-    fn get(&mut self, origin: &str, now: Duration) -> Option<Known> {
-        let remembered = self.sites.get(origin)?;
-        if now < remembered.until {
-            return Some(remembered.known.clone());
-        }
-        self.forget(&origin.to_owned());
-        None
-    }
-
-    /// What ends soonest makes room.
-    fn put(&mut self, origin: &str, known: Known, now: Duration, length: Duration) {
-        self.forget(&origin.to_owned());
-        let weight = origin.len()
-            + match &known {
-                Known::Rules(rules) => rules.weight(),
-                Known::Moved(moved) => moved.to.as_str().len(),
-                Known::Unreadable(unreadable) => unreadable.detail.len(),
-            };
-        while !self.sites.is_empty() && (self.sites.len() >= MOST_SITES || self.bytes + weight > MOST_BYTES) {
-            let soonest =
-                self.sites.iter().min_by_key(|(_, site)| site.until).map(|(origin, _)| origin.clone());
-            if let Some(origin) = &soonest {
-                self.forget(origin);
-            }
-        }
-        self.bytes += weight;
-        self.sites.insert(origin.to_owned(), Remembered { known, until: now + length, weight });
-    }
-
-    fn forget(&mut self, origin: &String) {
-        if let Some(forgotten) = self.sites.remove(origin) {
-            self.bytes -= forgotten.weight;
-        }
-    }
-}
-
 /// Plain values, which are whole after every call, so a panic elsewhere cannot have torn them.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -244,12 +195,78 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
+    use async_trait::async_trait;
+    use longhaul_events::{Observer, Silent};
+    use longhaul_limiter::{Clock, Keying, Lane, ManualClock, Role};
+    use tokio_util::sync::CancellationToken;
 
-    fn rules(lines: usize) -> Known {
-        let longer = |file: String, line| file + &format!("Disallow: /{line}/{}\n", "x".repeat(100));
-        let file = (0..lines).fold("User-agent: *\n".to_owned(), longer);
-        Known::Rules(Arc::new(Rules::read(file.as_bytes())))
+    use super::*;
+    use crate::Grant;
+
+    /// A context that counts how often the queue's cache, which knows nothing, is read.
+    #[derive(Debug)]
+    struct Reads {
+        clock: Arc<dyn Clock>,
+        cancelled: CancellationToken,
+        keying: Keying,
+        reads: Mutex<u32>,
+    }
+
+    #[async_trait]
+    impl Context for Reads {
+        async fn admit(&self, _lane: &Lane, _role: Role) -> Grant {
+            Grant::Go
+        }
+
+        fn serving(&self, _resolver: &str) {}
+
+        async fn received(&self, _bytes: u32) {}
+
+        fn hold_back(&self, _lane: &Lane, _length: Duration) {}
+
+        async fn checkpoint(&self, _checkpoint: &str) -> bool {
+            true
+        }
+
+        async fn cache_get(&self, _key: &str) -> Option<String> {
+            *lock(&self.reads) += 1;
+            None
+        }
+
+        async fn cache_put(&self, _key: &str, _value: &str, _ttl: Duration) {}
+
+        fn cancelled(&self) -> &CancellationToken {
+            &self.cancelled
+        }
+
+        fn keying(&self) -> &Keying {
+            &self.keying
+        }
+
+        fn clock(&self) -> &Arc<dyn Clock> {
+            &self.clock
+        }
+
+        fn observer(&self) -> &dyn Observer {
+            &Silent
+        }
+    }
+
+    /// A try that found nothing in memory, and then took the turn from one that had just ended.
+    #[tokio::test]
+    async fn what_another_try_has_just_learned_is_not_read_from_the_cache() {
+        let context = Reads {
+            clock: Arc::new(ManualClock::new()),
+            cancelled: CancellationToken::new(),
+            keying: Keying::default(),
+            reads: Mutex::default(),
+        };
+        let (robots, site) =
+            (Robots::default(), Site::of(&Url::parse("http://a.example/x").unwrap()).unwrap());
+        assert!(robots.recorded(&site, &context).await.is_none());
+        robots.record(&site, &Known::Rules(Arc::new(Rules::none())), Duration::from_hours(1), &context).await;
+        assert!(matches!(robots.recorded(&site, &context).await, Some(Known::Rules(_))));
+        assert_eq!(*lock(&context.reads), 1, "only the first time");
     }
 
     #[test]
@@ -265,41 +282,6 @@ mod tests {
             assert_ne!(site(other).unwrap(), one, "{other}");
         }
         assert_eq!(site("file:///robots.txt"), None);
-    }
-
-    /// INV-BOUNDED, whatever hosts are seen and however long their files are.
-    #[test]
-    fn inv_bounded_the_memory_has_an_end() {
-        let mut memory = Memory::default();
-        let now = Duration::ZERO;
-        for number in 0..50_000_u64 {
-            memory.put(
-                &format!("https://h{number}.example"),
-                rules(1),
-                now,
-                Duration::from_secs(3600 + number),
-            );
-        }
-        assert_eq!(memory.sites.len(), MOST_SITES);
-        assert!(memory.get("https://h49999.example", now).is_some(), "what ends last stays");
-        assert!(memory.get("https://h0.example", now).is_none());
-        for number in 0..20 {
-            memory.put(&format!("https://long{number}.example"), rules(5_000), now, Duration::from_hours(2));
-            assert!(memory.bytes <= MOST_BYTES, "{}", memory.bytes);
-        }
-        for origin in memory.sites.keys().cloned().collect::<Vec<_>>() {
-            memory.forget(&origin);
-        }
-        assert_eq!(memory.bytes, 0);
-    }
-
-    #[test]
-    fn what_is_remembered_has_its_time() {
-        let mut memory = Memory::default();
-        memory.put("https://a.example", rules(1), Duration::from_secs(5), Duration::from_mins(1));
-        assert!(memory.get("https://a.example", Duration::from_secs(64)).is_some());
-        assert!(memory.get("https://a.example", Duration::from_secs(65)).is_none());
-        assert_eq!((memory.sites.len(), memory.bytes), (0, 0));
     }
 
     #[test]

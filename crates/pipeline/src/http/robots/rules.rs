@@ -39,6 +39,11 @@ impl Rules {
         Self { robots: Robots::parse(read.text().as_bytes(), PRODUCT_TOKEN) }
     }
 
+    /// Whether they ask for nothing at all, as those of most origins do.
+    pub(super) fn are_none(&self) -> bool {
+        self.robots.rules().is_empty() && self.robots.crawl_delay().is_none()
+    }
+
     /// Whether a URL of the file's origin may be asked for.
     pub(super) fn allow(&self, url: &Url) -> bool {
         self.robots.is_url_allowed(url)
@@ -53,7 +58,7 @@ impl Rules {
     /// The rules as a file of their own.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        if !self.robots.rules().is_empty() || self.robots.crawl_delay().is_some() {
+        if !self.are_none() {
             text.push_str("User-agent: *\n");
         }
         // Writing to a text does not fail.
