@@ -2,8 +2,8 @@
 //!
 //! [`HttpPipeline`] is the way in. Behind it, `attempt` runs a try over plans and redirects, `exchange` makes one
 //! request, `download` turns a body into a part, and `publish` gives parts their names once the queue has recorded
-//! them. `client`, `names` and `address` decide who may be contacted, and `robots` what of it may be asked for; `answer`, `check`, `range` and `retry_after`
-//! judge what comes back.
+//! them. `client`, `names` and `address` decide who may be contacted, `kept` on which connection, and `robots` what of it
+//! may be asked for; `answer`, `check`, `range` and `retry_after` judge what comes back.
 
 mod address;
 mod announced;
@@ -18,6 +18,7 @@ mod error;
 mod exchange;
 mod fault;
 mod inspect;
+mod kept;
 mod manifest;
 mod names;
 mod naming;

@@ -3,7 +3,7 @@
 //! that is connected to.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -13,19 +13,12 @@ use url::{Host, Url};
 use super::address::{AddressPolicy, Refused};
 use super::error::SetupError;
 use super::fault::{self, Fault};
+use super::kept::{IDLE_TIME, Kept};
 use super::names::{Lookup, Names, Resolve};
 use super::options::HttpOptions;
 use super::proxy;
 use super::range::Validator;
 use crate::Expect;
-
-/// Connections that are kept open to one host without being used: as many as may be in flight there.
-const IDLE_CONNECTIONS: usize = 4;
-/// How long: less than most servers do, since a connection that they have just closed looks like a failing host.
-const IDLE_TIME: Duration = Duration::from_secs(4);
-/// To how many hosts, beside those that are being asked (INV-BOUNDED): a list that goes round the world would otherwise
-/// hold as many connections as it has seen hosts in that time.
-const KEPT_HOSTS: usize = 64;
 
 /// One request.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +36,7 @@ pub(super) struct Client {
     keeping: reqwest::Client,
     /// Closes them after the answer.
     closing: reqwest::Client,
-    kept: Mutex<Kept>,
+    kept: Kept,
     policy: AddressPolicy,
     secrets: HashMap<String, HeaderMap>,
     names: Arc<Names>,
@@ -73,9 +66,10 @@ impl Client {
             let builder = if options.proxies_from_environment { builder } else { builder.no_proxy() };
             builder.build().map_err(|error| SetupError::caused("the HTTP client cannot be set up", error))
         };
-        let (keeping, closing) = (keeping_idle(IDLE_CONNECTIONS)?, keeping_idle(0)?);
+        // How many are kept is counted in `kept`: requests beyond go through the other client.
+        let (keeping, closing) = (keeping_idle(usize::MAX)?, keeping_idle(0)?);
         let secrets = secrets(options)?;
-        Ok(Self { keeping, closing, kept: Mutex::default(), policy, secrets, names, proxies })
+        Ok(Self { keeping, closing, kept: Kept::by_file_limit(), policy, secrets, names, proxies })
     }
 
     /// The proxies that the environment names, without user info.
@@ -104,8 +98,8 @@ impl Client {
             Expect::Any => "*/*",
         };
         let origin = ask.url.origin().ascii_serialization();
-        let keeps = self.kept.lock().unwrap_or_else(PoisonError::into_inner).keeps(&origin, now);
-        let client = if keeps { &self.keeping } else { &self.closing };
+        let kept = self.kept.take(&origin, now);
+        let client = if kept.is_some() { &self.keeping } else { &self.closing };
         let mut request = client
             .get(ask.url.clone())
             .header(header::ACCEPT, accept)
@@ -122,7 +116,11 @@ impl Client {
         if let Some(secrets) = self.secrets.get(&origin) {
             request = request.headers(secrets.clone());
         }
-        let response = request.send().await?;
+        let mut response = request.send().await?;
+        if let Some(kept) = kept {
+            // The connection is in use until the body has been read or dropped.
+            response.extensions_mut().insert(Arc::new(kept));
+        }
         if matches!(ask.url.host(), Some(Host::Domain(_))) {
             self.names.worked();
         }
@@ -132,30 +130,6 @@ impl Client {
     /// What went wrong with a request or a body.
     pub(super) async fn fault(&self, error: &reqwest::Error) -> Fault {
         fault::of(error, &self.names).await
-    }
-}
-
-/// The hosts to which connections are kept, and until when.
-#[derive(Debug, Default)]
-struct Kept {
-    until: HashMap<String, Duration>,
-}
-
-impl Kept {
-    /// Whether a connection to a host that is asked now is kept: to the first [`KEPT_HOSTS`] of any [`IDLE_TIME`].
-    fn keeps(&mut self, origin: &str, now: Duration) -> bool {
-        if let Some(until) = self.until.get_mut(origin) {
-            *until = now + IDLE_TIME;
-            return true;
-        }
-        if self.until.len() >= KEPT_HOSTS {
-            self.until.retain(|_, until| *until > now);
-        }
-        let has_room = self.until.len() < KEPT_HOSTS;
-        if has_room {
-            self.until.insert(origin.to_owned(), now + IDLE_TIME);
-        }
-        has_room
     }
 }
 
@@ -194,22 +168,4 @@ fn stripped(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inv_bounded_connections_are_kept_to_so_many_hosts() {
-        let mut kept = Kept::default();
-        let second = Duration::from_secs(1);
-        for host in 0..1_000 {
-            assert_eq!(kept.keeps(&format!("http://h{host}.example"), second), host < KEPT_HOSTS, "{host}");
-        }
-        assert!(kept.keeps("http://h0.example", 3 * second), "who is asked again stays");
-        assert!(!kept.keeps("http://new.example", 4 * second));
-        assert!(kept.keeps("http://new.example", 6 * second), "who was not asked again has made room");
-        assert_eq!(kept.until.len(), 2);
-    }
 }
