@@ -9,12 +9,12 @@ use tracing::{Instrument as _, info_span};
 
 use super::answer;
 use super::attempt::Attempt;
-use super::check::{self, Body, HEAD_BYTES, Kind};
+use super::check::{self, Body, HEAD_BYTES};
+use super::naming;
 use super::progress::{Partial, PlanEnd};
 use super::range::{ContentRange, Validator};
-use super::sink::{Sealed, Sink};
+use super::sink::{Sealed, Sink, Wanted};
 use super::stop::{Note, Step, Stop, Target};
-use super::{naming, publish};
 use crate::redact;
 use crate::{FailureClass, Fetched, HostReport, Outcome, PartFile, Reason};
 
@@ -127,6 +127,9 @@ impl Attempt<'_> {
             self.served(target);
             self.drain(response, note).await;
             return Err(refused);
+        }
+        if let Some(announced) = head.announced {
+            sink.announce(announced.saturating_sub(sink.bytes()));
         }
         let span = info_span!(parent: &note.span, "stream");
         match self.stream(target, &mut response, &head, &mut sink, note).instrument(span).await? {
@@ -309,15 +312,17 @@ impl Attempt<'_> {
             let detail = format!("{bytes} bytes came where {expected} were expected");
             return Err(dead(Reason::SizeMismatch, detail));
         }
-        let expected = self.record.sha256.clone();
-        let sealed = sink.seal(expected).await.map_err(|error| self.disk(&error, target))?;
-        let (file, part, sha256) = match sealed {
-            Sealed::Whole { file, part, sha256 } => (file, part, sha256),
+        let extension = naming::extension(kind, &target.plan.url);
+        let artifact_id = self.job.artifact_id.clone();
+        let path = naming::path(self.inside.options.layout, &artifact_id, &self.record.stem(), &extension);
+        let wanted = Wanted { sha256: self.record.sha256.clone(), artifact_id, path };
+        let sealed = sink.seal(wanted).await.map_err(|error| self.disk(&error, target))?;
+        let (file, part, sha256, path) = match sealed {
+            Sealed::Whole { file, part, sha256, path } => (file, part, sha256, path),
             Sealed::OtherDigest(sha256) => {
                 return Err(dead(Reason::DigestMismatch, format!("the file's SHA-256 is {sha256}")));
             }
         };
-        let path = self.final_path(target, kind, &sha256, bytes).await?;
         let store = self.inside.store.id().to_owned();
         // The part is needed no more for resuming, and the queue forgets the checkpoint with the settlement.
         self.progress.partial = None;
@@ -331,25 +336,6 @@ impl Attempt<'_> {
             last_modified: head.last_modified.clone(),
             file: Some(PartFile { store, part, path, sha256, bytes, guard: Some(file) }),
         })
-    }
-
-    async fn final_path(
-        &self,
-        target: Target<'_>,
-        kind: Kind,
-        sha256: &str,
-        bytes: u64,
-    ) -> Result<String, Stop> {
-        let extension = naming::extension(kind, &target.plan.url);
-        let artifact_id = self.job.artifact_id.clone();
-        let layout = self.inside.options.layout;
-        let first = naming::path(layout, &artifact_id, &self.record.stem(), &extension);
-        let (store, sha256) = (Arc::clone(&self.inside.store), sha256.to_owned());
-        let chosen = tokio::task::spawn_blocking(move || {
-            publish::free_path(&store, &artifact_id, first, &sha256, bytes)
-        });
-        let chosen = chosen.await.map_err(io::Error::other).and_then(|path| path);
-        chosen.map_err(|error| self.disk(&error, target))
     }
 
     /// The disk did not take it. That is hardly ever the job's fault.

@@ -15,16 +15,23 @@ use tokio::task::JoinHandle;
 use super::check::{HEAD_BYTES, TAIL_BYTES};
 use super::hex;
 use super::part;
+use super::publish;
 use super::store::{Store, sync_folder};
 
-/// How much is gathered before it is written.
-const LOT_BYTES: usize = 128 * 1024;
+/// How much is gathered before it is written: each hand-over wakes a thread,
+const MOST_LOT_BYTES: usize = 512 * 1024;
+/// but of many bodies at a time no more than this each,
+const LEAST_LOT_BYTES: usize = 128 * 1024;
+/// so that all lots together stay near this (INV-BOUNDED). A body has two: one comes while the other is written.
+const ALL_LOTS_BYTES: usize = 8 * 1024 * 1024;
 
 /// A body on its way to its part.
 #[derive(Debug)]
 pub(super) struct Sink {
     writer: Writer,
     lot: Vec<u8>,
+    /// How many bytes of a lot are worth a hand-over.
+    lot_bytes: usize,
     head: Vec<u8>,
     tail: Vec<u8>,
     bytes: u64,
@@ -48,6 +55,8 @@ struct Part {
     digest: Sha256,
     /// A written lot, whose memory the next one uses.
     spare: Vec<u8>,
+    /// Counts as long as this is there.
+    count: Arc<()>,
 }
 
 /// What became of a whole body.
@@ -61,16 +70,28 @@ pub(super) enum Sealed {
         part: PathBuf,
         /// Its digest.
         sha256: String,
+        /// The free path that its final name may have, relative to the store.
+        path: String,
     },
     /// Its digest, which is not the one that was asked for.
     OtherDigest(String),
 }
 
+/// What a whole body is to be.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The digest that was asked for, if one was.
+    pub(super) sha256: Option<String>,
+    /// Whose body it is.
+    pub(super) artifact_id: String,
+    /// The first choice for its path, relative to the store.
+    pub(super) path: String,
+}
+
 impl Sink {
     /// A sink for a body from its first byte on.
     pub(super) fn new(store: Arc<Store>, job: i64, fence: i64) -> Self {
-        let part = Part { store, job, fence, open: None, digest: Sha256::new(), spare: Vec::new() };
-        Self::with(part, Vec::new(), Vec::new(), 0)
+        Self::with(Part::new(store, job, fence, None), Vec::new(), Vec::new(), 0)
     }
 
     /// A sink that goes on after the first `bytes` of a part. `None` if the part is not there, held by somebody else,
@@ -84,15 +105,15 @@ impl Sink {
     ) -> io::Result<Option<Self>> {
         let resumed = tokio::task::spawn_blocking(move || {
             let Some(claim) = part::reclaim(&store, &name)? else { return Ok(None) };
-            let mut part =
-                Part { store, job, fence, open: Some(claim), digest: Sha256::new(), spare: Vec::new() };
+            let mut part = Part::new(store, job, fence, Some(claim));
             part.take_up(bytes).map(|seen| seen.map(|(head, tail)| Self::with(part, head, tail, bytes)))
         });
         resumed.await.map_err(io::Error::other)?
     }
 
     fn with(part: Part, head: Vec<u8>, tail: Vec<u8>, bytes: u64) -> Self {
-        Self { writer: Writer::Here(Box::new(part)), lot: Vec::new(), head, tail, bytes }
+        let lot_bytes = lot_bytes(Arc::strong_count(&part.count) - 1);
+        Self { writer: Writer::Here(Box::new(part)), lot: Vec::new(), lot_bytes, head, tail, bytes }
     }
 
     /// The body's first bytes, at most [`HEAD_BYTES`].
@@ -103,6 +124,13 @@ impl Sink {
     /// Its last bytes, at most [`TAIL_BYTES`].
     pub(super) fn tail(&self) -> &[u8] {
         &self.tail
+    }
+
+    /// Makes room for what is announced, so that the first lot does not grow step by step.
+    pub(super) fn announce(&mut self, bytes: u64) {
+        // The last chunk before a hand-over may go beyond the lot.
+        let most = self.lot_bytes + self.lot_bytes / 4;
+        self.lot.reserve(usize::try_from(bytes).map_or(most, |bytes| bytes.min(most)));
     }
 
     /// How much of it is here, resumed bytes included.
@@ -120,9 +148,11 @@ impl Sink {
         self.tail.drain(..surplus);
         self.tail.extend_from_slice(last);
         self.lot.extend_from_slice(chunk);
-        if self.lot.len() >= LOT_BYTES {
+        if self.lot.len() >= self.lot_bytes {
             let mut part = self.part().await?;
-            let lot = std::mem::replace(&mut self.lot, std::mem::take(&mut part.spare));
+            let mut next = std::mem::take(&mut part.spare);
+            next.reserve(self.lot.len());
+            let lot = std::mem::replace(&mut self.lot, next);
             self.writer = Writer::Away(tokio::task::spawn_blocking(move || {
                 let written = part.write(lot);
                 (part, written)
@@ -158,21 +188,24 @@ impl Sink {
         name.map(|name| (name, self.bytes)).ok_or_else(lost)
     }
 
-    /// The body has come to its end: compares its digest, if one is expected, and makes it durable (INV-WHOLE-FILE:
-    /// this comes before the queue records it, and long before it gets its final name).
-    pub(super) async fn seal(mut self, expected_sha256: Option<String>) -> io::Result<Sealed> {
+    /// The body has come to its end: compares its digest, if one is expected, makes it durable (INV-WHOLE-FILE: this
+    /// comes before the queue records it, and long before it gets its final name), and looks which name is free. All in
+    /// one hand-over, and for a small body the only one.
+    pub(super) async fn seal(mut self, wanted: Wanted) -> io::Result<Sealed> {
         let part = self.part().await?;
-        let lot = std::mem::take(&mut self.lot);
+        let (lot, bytes) = (std::mem::take(&mut self.lot), self.bytes);
         let sealed = tokio::task::spawn_blocking(move || {
             let mut part = *part;
             part.write(lot)?;
-            let sha256 = hex(&part.digest.clone().finalize());
-            if expected_sha256.is_some_and(|expected| expected != sha256) {
+            let sha256 = hex(&part.digest.finalize_reset());
+            if wanted.sha256.is_some_and(|expected| expected != sha256) {
                 return Ok(Sealed::OtherDigest(sha256));
             }
             part.sync()?;
+            let path = publish::free_path(&part.store, &wanted.artifact_id, wanted.path, &sha256, bytes)?;
             let claim = part.open.ok_or_else(lost)?;
-            Ok(Sealed::Whole { file: Arc::new(claim.file), part: part.store.part_path(&claim.name), sha256 })
+            let (file, part) = (Arc::new(claim.file), part.store.part_path(&claim.name));
+            Ok(Sealed::Whole { file, part, sha256, path })
         });
         sealed.await.map_err(io::Error::other)?
     }
@@ -212,7 +245,17 @@ impl Sink {
     }
 }
 
+/// How large a lot is, of so many bodies at a time.
+fn lot_bytes(bodies: usize) -> usize {
+    (ALL_LOTS_BYTES / 2 / bodies.max(1)).clamp(LEAST_LOT_BYTES, MOST_LOT_BYTES)
+}
+
 impl Part {
+    fn new(store: Arc<Store>, job: i64, fence: i64, open: Option<part::Claim>) -> Self {
+        let count = store.count_body();
+        Self { store, job, fence, open, digest: Sha256::new(), spare: Vec::new(), count }
+    }
+
     fn write(&mut self, mut lot: Vec<u8>) -> io::Result<()> {
         self.digest.update(&lot);
         self.open()?.write_all(&lot)?;
@@ -308,13 +351,15 @@ mod tests {
     }
 
     async fn seal(sink: Sink, expected: Option<&[u8]>) -> Sealed {
-        sink.seal(expected.map(|body| hex(&Sha256::digest(body)))).await.unwrap()
+        let sha256 = expected.map(|body| hex(&Sha256::digest(body)));
+        let wanted = Wanted { sha256, artifact_id: "a".to_owned(), path: "a.pdf".to_owned() };
+        sink.seal(wanted).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_body_is_whole_and_its_digest_right() {
         let folder = tempfile::tempdir().unwrap();
-        let body = bytes(LOT_BYTES * 2 + 12_345);
+        let body = bytes(MOST_LOT_BYTES * 2 + 12_345);
         let mut sink = Sink::new(store(&folder), 7, 1);
         push_all(&mut sink, &body).await;
         assert_eq!(sink.bytes(), body.len() as u64);
@@ -328,7 +373,7 @@ mod tests {
     async fn a_part_is_taken_up_where_it_was_synced() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder);
-        let body = bytes(LOT_BYTES + 100_000);
+        let body = bytes(MOST_LOT_BYTES + 100_000);
         let mut sink = Sink::new(Arc::clone(&store), 7, 1);
         push_all(&mut sink, &body[..150_000]).await;
         let (name, synced) = sink.sync().await.unwrap();
@@ -350,12 +395,24 @@ mod tests {
     async fn a_restart_forgets_everything() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = Sink::new(store(&folder), 7, 1);
-        push_all(&mut sink, &bytes(LOT_BYTES + 1)).await;
+        push_all(&mut sink, &bytes(MOST_LOT_BYTES + 1)).await;
         sink.restart().await.unwrap();
         push_all(&mut sink, b"short").await;
         assert_eq!((sink.bytes(), sink.head(), sink.tail()), (5, &b"short"[..], &b"short"[..]));
         let Sealed::Whole { part, .. } = seal(sink, Some(b"short")).await else { panic!("another digest") };
         assert_eq!(std::fs::read(folder.path().join(part)).unwrap(), b"short");
+    }
+
+    #[tokio::test]
+    async fn inv_bounded_of_many_bodies_each_has_less_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let sinks: Vec<Sink> = (0..64).map(|job| Sink::new(Arc::clone(&store), job, 1)).collect();
+        assert_eq!(sinks[0].lot_bytes, MOST_LOT_BYTES);
+        assert!(sinks.iter().all(|sink| sink.lot_bytes >= LEAST_LOT_BYTES));
+        assert_eq!(sinks[63].lot_bytes, LEAST_LOT_BYTES);
+        drop(sinks);
+        assert_eq!(Sink::new(store, 1, 1).lot_bytes, MOST_LOT_BYTES);
     }
 
     #[tokio::test]

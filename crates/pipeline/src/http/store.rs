@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::SetupError;
 use super::hex;
@@ -23,6 +24,8 @@ pub(super) struct Store {
     id: String,
     /// Of the parts, relative to the root.
     parts: PathBuf,
+    /// One reference beside this for each body that is on its way.
+    bodies: Arc<()>,
 }
 
 impl Store {
@@ -60,7 +63,8 @@ impl Store {
             }
             None => root.join("manifest.jsonl"),
         };
-        Ok(Self { root, device, manifest, id, parts: Path::new(OWN_FOLDER).join("parts") })
+        let parts = Path::new(OWN_FOLDER).join("parts");
+        Ok(Self { root, device, manifest, id, parts, bodies: Arc::default() })
     }
 
     /// Looks at a folder without changing anything in it; `None` if it is no output folder.
@@ -75,7 +79,7 @@ impl Store {
         };
         let device = fs::metadata(&root)?.dev();
         let (manifest, parts) = (root.join("manifest.jsonl"), Path::new(OWN_FOLDER).join("parts"));
-        Ok(Some(Self { root, device, manifest, id, parts }))
+        Ok(Some(Self { root, device, manifest, id, parts, bodies: Arc::default() }))
     }
 
     /// The folder of the parts of one queue, relative to the root.
@@ -114,6 +118,11 @@ impl Store {
             fs::write(&id, format!("{}\n", self.id))?;
         }
         Ok(())
+    }
+
+    /// Counts one more body until the answer is dropped; its references, less one, are how many there are.
+    pub(super) fn count_body(&self) -> Arc<()> {
+        Arc::clone(&self.bodies)
     }
 
     /// A random id that was given to the folder when it was first used.
