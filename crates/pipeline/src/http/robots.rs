@@ -209,7 +209,7 @@ mod tests {
         clock: Arc<dyn Clock>,
         cancelled: CancellationToken,
         keying: Keying,
-        reads: Mutex<u32>,
+        count: Mutex<u32>,
     }
 
     #[async_trait]
@@ -229,7 +229,7 @@ mod tests {
         }
 
         async fn cache_get(&self, _key: &str) -> Option<String> {
-            *lock(&self.reads) += 1;
+            *lock(&self.count) += 1;
             None
         }
 
@@ -259,14 +259,14 @@ mod tests {
             clock: Arc::new(ManualClock::new()),
             cancelled: CancellationToken::new(),
             keying: Keying::default(),
-            reads: Mutex::default(),
+            count: Mutex::default(),
         };
         let (robots, site) =
             (Robots::default(), Site::of(&Url::parse("http://a.example/x").unwrap()).unwrap());
         assert!(robots.recorded(&site, &context).await.is_none());
         robots.record(&site, &Known::Rules(Arc::new(Rules::none())), Duration::from_hours(1), &context).await;
         assert!(matches!(robots.recorded(&site, &context).await, Some(Known::Rules(_))));
-        assert_eq!(*lock(&context.reads), 1, "only the first time");
+        assert_eq!(*lock(&context.count), 1, "only the first time");
     }
 
     #[test]
