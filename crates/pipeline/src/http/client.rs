@@ -98,8 +98,8 @@ impl Client {
             Expect::Any => "*/*",
         };
         let origin = ask.url.origin().ascii_serialization();
-        let kept = self.kept.take(&origin, now);
-        let client = if kept.is_some() { &self.keeping } else { &self.closing };
+        let in_use = self.kept.take(&origin, now);
+        let client = if in_use.is_kept() { &self.keeping } else { &self.closing };
         let mut request = client
             .get(ask.url.clone())
             .header(header::ACCEPT, accept)
@@ -117,10 +117,8 @@ impl Client {
             request = request.headers(secrets.clone());
         }
         let mut response = request.send().await?;
-        if let Some(kept) = kept {
-            // The connection is in use until the body has been read or dropped.
-            response.extensions_mut().insert(Arc::new(kept));
-        }
+        // The connection is in use until the body has been read or dropped.
+        response.extensions_mut().insert(Arc::new(in_use));
         if matches!(ask.url.host(), Some(Host::Domain(_))) {
             self.names.worked();
         }

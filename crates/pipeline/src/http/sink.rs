@@ -19,7 +19,7 @@ use super::publish;
 use super::store::{Store, sync_folder};
 
 /// How much is gathered before it is written: each hand-over wakes a thread,
-const MOST_LOT_BYTES: usize = 512 * 1024;
+const MOST_LOT_BYTES: usize = 256 * 1024;
 /// but of many bodies at a time no more than this each,
 const LEAST_LOT_BYTES: usize = 128 * 1024;
 /// so that all lots together stay near this (INV-BOUNDED). A body has two: one comes while the other is written.
