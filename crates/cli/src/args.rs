@@ -24,6 +24,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhaul_limiter::{Keying, LaneRules};
 
+use crate::store::Opened;
+
 pub(crate) use config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs};
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use header::{HostHeader, parse as parse_header};
@@ -109,6 +111,9 @@ pub(crate) struct Global {
     /// No progress and no hints; results, warnings and errors alone
     #[arg(long, global = true, env = "LONGHAUL_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
+    /// The queue that the command has opened.
+    #[arg(skip)]
+    pub(crate) opened: Opened,
 }
 
 impl Global {

@@ -132,6 +132,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
     };
     let logging = Logging::start(&cli.global, console, Arc::clone(&clock), export.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let opened = cli.global.opened.clone();
     let ended = runtime.block_on(async {
         let global = &cli.global;
         let Command::Queue(command) = cli.command else { return Ok(Exit::Success) };
@@ -156,6 +157,7 @@ fn run(cli: Cli, console: &Console) -> anyhow::Result<Exit> {
             QueueCommand::Manifest(args) => commands::manifest(&args, console),
         }
     });
+    runtime.block_on(opened.close());
     runtime.shutdown_timeout(LAST_MOMENTS);
     logging.finish();
     ended

@@ -1,7 +1,7 @@
 //! Opens the queue. The one place that knows which store there is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longhaul_limiter::{Clock, Keying};
 use longhaul_queue_core::{
@@ -24,6 +24,24 @@ pub(crate) struct Store {
     pub(crate) id: String,
     /// How hosts become lanes in it.
     pub(crate) keying: Keying,
+}
+
+/// The queues that a command has opened: its end closes them, however it comes to it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Opened(Arc<Mutex<Vec<SqliteQueue>>>);
+
+impl Opened {
+    fn lock(&self) -> MutexGuard<'_, Vec<SqliteQueue>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes them, so that no log is left beside their files.
+    pub(crate) async fn close(&self) {
+        let queues = std::mem::take(&mut *self.lock());
+        for queue in queues {
+            queue.close().await;
+        }
+    }
 }
 
 /// A queue that is opened, and made if it is missing, when it is first needed: what fails before leaves no empty one behind.
@@ -68,6 +86,7 @@ impl Store {
             QueueConfig { backend: Backend::Sqlite, path: global.queue.clone(), wal_mode: true, durability };
         let options = config.sqlite_options(create, keying.clone())?;
         let queue = SqliteQueue::open(options, clock).await?;
+        global.opened.lock().push(queue.clone());
         Ok(Self {
             path: global.queue.clone(),
             id: queue.id().to_owned(),

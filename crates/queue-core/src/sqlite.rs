@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, one writer at a time, many processes.
 //!
-//! - `writer` coalesces concurrent calls into one transaction; replies go out after its commit.
+//! - `writer` coalesces concurrent calls into one transaction; replies go out after its commit. `checkpoint` keeps the log
+//!   short.
 //! - `tx` is what such a transaction knows: its connection, its time, the tally.
 //! - `rows` persists transitions; `enqueue`, `adopt`, `lease`, `admit`, `settle`, `workers`, `lanes` and `admin` are the verbs.
 //! - `open` sets a file up and refuses what cannot work; `locks` are the OS locks beside the file, `gate` the wait for
@@ -11,6 +12,7 @@ mod admit;
 mod adopt;
 mod anchor;
 mod check;
+mod checkpoint;
 mod enqueue;
 mod gate;
 mod heads;
@@ -46,7 +48,7 @@ use crate::{
 
 /// A queue in one SQLite file. Clones share the handle; several processes may open the same file.
 ///
-/// Dropping the last clone ends the handle's tasks. A worker process that joined through it should `leave` first;
+/// `close` ends it in order and leaves no log; dropping the last clone ends its tasks as well. A worker process that joined through it should `leave` first;
 /// otherwise its leases end when others notice that it has gone.
 #[derive(Debug, Clone)]
 pub struct SqliteQueue {

@@ -35,18 +35,19 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
+    /// The anchor with this text, if it is of this boot and nobody has set the wall clock since: then there is nothing to write.
+    pub(super) fn of_this_boot(text: &str, clock: Arc<dyn Clock>) -> Option<Self> {
+        let anchor = Self { stored: stored_in_this_boot(text, clock.as_ref())?, clock };
+        (anchor.ahead() == anchor.stored.ahead_ms).then_some(anchor)
+    }
+
     /// Reads the anchor of this boot, or sets a new one. Must run inside a write transaction.
     pub(super) async fn establish(conn: &mut SqliteConnection, clock: Arc<dyn Clock>) -> Result<Self> {
         let found: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'anchor'")
             .fetch_optional(&mut *conn)
             .await
             .map_err(failed)?;
-        let found: Option<Stored> = found.and_then(|text| serde_json::from_str(&text).ok());
-        let (boot, monotonic_ms) = (clock.boot(), millis(clock.monotonic()));
-        let wall = wall_ms(clock.wall());
-        if let Some(stored) =
-            found.filter(|stored| stored.boot == boot && stored.monotonic_ms <= monotonic_ms)
-        {
+        if let Some(stored) = found.and_then(|text| stored_in_this_boot(&text, clock.as_ref())) {
             let mut anchor = Self { clock, stored };
             // Somebody has set the wall clock. All who come from now on go by the same difference again.
             if anchor.ahead() != anchor.stored.ahead_ms {
@@ -57,6 +58,8 @@ impl Anchor {
         }
         let last: i64 =
             sqlx::query_scalar("SELECT clock_ms FROM tally").fetch_one(&mut *conn).await.map_err(failed)?;
+        let (boot, monotonic_ms) = (clock.boot(), millis(clock.monotonic()));
+        let wall = wall_ms(clock.wall());
         let store_ms = last.max(wall);
         let stored = Stored { boot, monotonic_ms, store_ms, ahead_ms: wall - store_ms };
         store(conn, &stored).await?;
@@ -94,6 +97,12 @@ impl Anchor {
         let is_cut = (exact - self.stored.ahead_ms).abs() <= CUT_MS;
         if is_cut { self.stored.ahead_ms } else { exact }
     }
+}
+
+/// What a text says of the store's time, unless it was written in another boot.
+fn stored_in_this_boot(text: &str, clock: &dyn Clock) -> Option<Stored> {
+    let stored: Stored = serde_json::from_str(text).ok()?;
+    (stored.boot == clock.boot() && stored.monotonic_ms <= millis(clock.monotonic())).then_some(stored)
 }
 
 /// Writes the anchor for all processes.

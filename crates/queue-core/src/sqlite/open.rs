@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::SqliteQueue;
 use super::anchor::Anchor;
+use super::checkpoint::{self, COPY_EVERY, Log};
 use super::home::Home;
 use super::locks::Locks;
 use super::watch::Foreign;
@@ -28,7 +29,7 @@ const MIGRATIONS: [&str; 4] = [
 ];
 
 /// How long SQLite itself waits for a lock. Ours come first, so this only meets foreign tools on the file.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When a transaction counts as committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +98,16 @@ impl Inner {
     pub(super) fn is_at_home(&self) -> Result<()> {
         self.home.look(self.anchor.clock().monotonic())
     }
+
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+        // The last connection, whose end copies the log back. What it cannot do the next process does.
+        if let Err(error) = self.foreign.lock().await.close().await {
+            tracing::debug!(%error, "the queue's file could not be closed in order");
+        }
+        self.locks.abandon();
+    }
 }
 
 impl Drop for Inner {
@@ -140,40 +151,38 @@ impl SqliteQueue {
         }
         refuse_network_file_system(folder)?;
         refuse_read_only(path)?;
-        refuse_foreign(path).await?;
+        let version = refuse_foreign(path).await?;
         if options.create {
             make_private(path)?;
         }
         let locks = Arc::new(Locks::open(path)?);
         let connect = connect_options(&options);
-        let mut conn = connect.connect().await.map_err(|error| cannot_open(path, error))?;
-        let (id, anchor) = {
-            let _turn = locks.write_turn().await?;
-            assert_wal(&mut conn, path).await?;
-            migrate(&mut conn, path).await?;
-            let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-            agree_on_keying(&mut tx, &options.keying).await?;
-            let id = identity(&mut tx).await?;
-            let anchor = Anchor::establish(&mut tx, clock).await?;
-            tx.commit().await.map_err(failed)?;
-            (id, Arc::new(anchor))
+        let log = log_path(path);
+        checkpoint::empty_if_left(log.clone(), &connect).await.map_err(|error| cannot_open(path, error))?;
+        // Whoever only looks at a queue that is set up writes nothing, and waits for nobody's turn.
+        let settled = match version {
+            Some(version) if version == MIGRATIONS.len() => look(&connect, &options.keying, &clock).await,
+            _ => None,
         };
-        // A writer that copies the log back by itself would do so on the path of a reply. Its 8 MiB of pages hold the
-        // indexes of some hundred thousand waiting jobs, whichever lanes have their turn.
-        let settings = "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192";
-        sqlx::query(settings).execute(&mut conn).await.map_err(failed)?;
-        let checkpointer = connect.connect().await.map_err(|error| cannot_open(path, error))?;
-        let reading = connect.clone().read_only(true);
-        let foreign = Foreign::new(reading.connect().await.map_err(|error| cannot_open(path, error))?);
-        let readers = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(reading);
+        let (foreign, conn, (id, anchor)) = match settled {
+            Some((foreign, known)) => (foreign, None, known),
+            None => {
+                let (conn, known) = set_up(&connect, &options, &locks, clock).await?;
+                let foreign = looking(&connect).connect().await.map_err(|error| cannot_open(path, error))?;
+                (foreign, Some(conn), known)
+            }
+        };
+        let anchor = Arc::new(anchor);
+        let readers =
+            SqlitePoolOptions::new().max_connections(2).connect_lazy_with(connect.clone().read_only(true));
         let (epoch, _) = watch::channel(0);
         let writer = Writer::start(WriterParts {
+            connect,
             conn,
-            checkpointer,
             anchor: Arc::clone(&anchor),
             locks: Arc::clone(&locks),
             epoch: epoch.clone(),
-            log: log_path(path),
+            log: Log::new(log.clone()),
         });
         let inner = Inner {
             id,
@@ -183,11 +192,20 @@ impl SqliteQueue {
             locks,
             readers,
             epoch,
-            foreign: Mutex::new(foreign),
+            foreign: Mutex::new(Foreign::new(foreign)),
             liveness: super::workers::Liveness::default(),
-            home: Home::new(path, &log_path(path)),
+            home: Home::new(path, &log),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Ends this queue in all its clones: carries out and answers the calls that wait, and closes the file. If no other
+    /// process has it open the write-ahead log is copied back and removed. Calls that come later are `Unavailable`.
+    ///
+    /// Dropping the last clone loses nothing either, but leaves the log to the next process. If the future is dropped the
+    /// queue takes no further calls and closes by itself as far as its runtime goes on.
+    pub async fn close(self) {
+        self.inner.close().await;
     }
 
     /// A random id that the queue was given when it was made, 16 hexadecimal digits: what tells its jobs' numbers from
@@ -221,6 +239,69 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
         .row_buffer_size(1024)
 }
 
+/// The options of a connection that writes nothing. The file is opened for writing all the same: the last connection to be
+/// closed copies the log back and removes it, and one that cannot write would leave it.
+fn looking(connect: &SqliteConnectOptions) -> SqliteConnectOptions {
+    connect.clone().pragma("query_only", "ON")
+}
+
+/// Opens the writer's connection. Copying the log back by itself it would do on the path of a reply. Its 8 MiB of pages hold
+/// the indexes of some hundred thousand waiting jobs, whichever lanes have their turn. A log that begins anew is cut, so that
+/// the file's length says how much is in it. What statements keep for themselves does not become files.
+pub(super) async fn open_to_write(connect: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
+    let connect = connect
+        .clone()
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("cache_size", "-8192")
+        .pragma("journal_size_limit", COPY_EVERY.to_string())
+        .pragma("temp_store", "MEMORY");
+    connect.connect().await
+}
+
+/// What opening finds out: the queue's id, and its time.
+type Known = (String, Anchor);
+
+const KNOWN: &str =
+    "SELECT (SELECT journal_mode FROM pragma_journal_mode), (SELECT user_version FROM pragma_user_version),
+             (SELECT value FROM meta WHERE key = 'keying'), (SELECT value FROM meta WHERE key = 'id'),
+             (SELECT value FROM meta WHERE key = 'anchor')";
+
+/// Opens a queue to which nothing has to be written; `None` if something has to, or if this cannot be told.
+async fn look(
+    connect: &SqliteConnectOptions,
+    keying: &Keying,
+    clock: &Arc<dyn Clock>,
+) -> Option<(SqliteConnection, Known)> {
+    let mut conn = looking(connect).connect().await.ok()?;
+    let (mode, version, stored, id, anchor): (String, i64, String, String, String) =
+        sqlx::query_as(KNOWN).fetch_one(&mut conn).await.ok()?;
+    let is_set_up = mode.eq_ignore_ascii_case("wal") && usize::try_from(version) == Ok(MIGRATIONS.len());
+    if !is_set_up || Some(stored) != serde_json::to_string(keying).ok() {
+        return None;
+    }
+    Some((conn, (id, Anchor::of_this_boot(&anchor, Arc::clone(clock))?)))
+}
+
+/// Sets a file up as a queue, as far as that was not done, and returns the connection that did.
+async fn set_up(
+    connect: &SqliteConnectOptions,
+    options: &SqliteOptions,
+    locks: &Locks,
+    clock: Arc<dyn Clock>,
+) -> Result<(SqliteConnection, Known)> {
+    let path = &options.path;
+    let mut conn = open_to_write(connect).await.map_err(|error| cannot_open(path, error))?;
+    let _turn = locks.write_turn().await?;
+    assert_wal(&mut conn, path).await?;
+    migrate(&mut conn, path).await?;
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    agree_on_keying(&mut tx, &options.keying).await?;
+    let id = identity(&mut tx).await?;
+    let anchor = Anchor::establish(&mut tx, clock).await?;
+    tx.commit().await.map_err(failed)?;
+    Ok((conn, (id, anchor)))
+}
+
 /// A mistyped pragma is silently ignored by SQLite, and without WAL neither readers nor the durability that is
 /// promised work; so the mode is asked for.
 async fn assert_wal(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
@@ -234,13 +315,13 @@ async fn assert_wal(conn: &mut SqliteConnection, path: &Path) -> Result<()> {
 }
 
 /// Somebody else's database and that of a newer program are refused before they are touched: to put one into WAL would
-/// change it for good. What cannot be told here is found out by `migrate`.
-async fn refuse_foreign(path: &Path) -> Result<()> {
+/// change it for good. What cannot be told here is found out by `migrate`. Returns how many migrations it has had.
+async fn refuse_foreign(path: &Path) -> Result<Option<usize>> {
     if std::fs::metadata(path).map_or(0, |found| found.len()) == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let looking = SqliteConnectOptions::new().filename(path).read_only(true).optimize_on_close(false, None);
-    let Ok(mut conn) = looking.connect().await else { return Ok(()) };
+    let Ok(mut conn) = looking.connect().await else { return Ok(None) };
     let found: sqlx::Result<(i64, i64)> =
         sqlx::query_as("SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM sqlite_schema")
             .fetch_one(&mut conn)
@@ -248,8 +329,8 @@ async fn refuse_foreign(path: &Path) -> Result<()> {
     let _ = conn.close().await;
     match found {
         Ok((0, tables)) if tables > 0 => Err(is_foreign(path)),
-        Ok((version, _)) => known(version, path).map(drop),
-        Err(_) => Ok(()),
+        Ok((version, _)) => known(version, path).map(Some),
+        Err(_) => Ok(None),
     }
 }
 

@@ -6,20 +6,22 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::open::{Inner, failed};
 use super::writer::noticed;
-use crate::{Epoch, Result};
+use crate::{Epoch, ErrorKind, QueueError, Result};
 
 /// How often an idle process looks for other processes' commits: so seldom that it costs half a per cent of a core, and so often
 /// that a worker wakes up within 30 ms, as a median.
 const LOOK_EVERY: Duration = Duration::from_millis(35);
 
-/// The connection that looks for other processes' commits.
+/// The connection that looks for other processes' commits. It is the first to be opened and the last to be closed: while it
+/// is open no other process removes the log, which `home` would take for a loss.
 #[derive(Debug)]
 pub(super) struct Foreign {
-    conn: SqliteConnection,
+    /// `None` once the queue was closed.
+    conn: Option<SqliteConnection>,
     data_version: i64,
 }
 
@@ -29,20 +31,31 @@ const EPOCH: &str = "SELECT epoch FROM tally";
 
 impl Foreign {
     pub(super) fn new(conn: SqliteConnection) -> Self {
-        Self { conn, data_version: 0 }
+        Self { conn: Some(conn), data_version: 0 }
     }
 
     /// The epoch, if anything was committed since the last look.
     async fn look(&mut self) -> Result<Option<Epoch>> {
+        let Some(conn) = &mut self.conn else {
+            return Err(QueueError::new(ErrorKind::Unavailable, "the queue was closed"));
+        };
         let data_version: i64 =
-            sqlx::query_scalar(DATA_VERSION).fetch_one(&mut self.conn).await.map_err(failed)?;
+            sqlx::query_scalar(DATA_VERSION).fetch_one(&mut *conn).await.map_err(failed)?;
         if data_version == self.data_version {
             return Ok(None);
         }
-        let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut self.conn).await.map_err(failed)?;
+        let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(conn).await.map_err(failed)?;
         // Only now: whoever is dropped between the two reads has not noticed anything.
         self.data_version = data_version;
         Ok(Some(Epoch(epoch.cast_unsigned())))
+    }
+
+    /// Closes the connection. If no other is open, in whichever process, SQLite copies the log back and removes it.
+    pub(super) async fn close(&mut self) -> sqlx::Result<()> {
+        match self.conn.take() {
+            Some(conn) => conn.close().await,
+            None => Ok(()),
+        }
     }
 }
 

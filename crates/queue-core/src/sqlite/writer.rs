@@ -6,17 +6,19 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot, watch};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::anchor::Anchor;
+use super::checkpoint::{Checkpointer, Log};
 use super::locks::Locks;
-use super::open::{BUSY_TIMEOUT, Inner, located};
+use super::open::{Inner, failed, located, open_to_write};
 use super::tx::Tx;
 use crate::{Epoch, ErrorKind, QueueError, Result};
 
@@ -28,15 +30,6 @@ const GROUP_TIME: Duration = Duration::from_millis(400);
 const GROUP_TIME_OF_TURN: Duration = Duration::from_millis(5);
 /// Calls that may wait for the writer before callers are held back.
 const WAITING_MAX: usize = 1024;
-/// After so many written rows the log is copied back into the database.
-const CHECKPOINT_WEIGHT: usize = 10_000;
-/// A log of so many bytes is emptied by the writer itself, between two groups: copying beside a writer that never
-/// rests never reaches the log's end, and the file would grow without bound.
-const LOG_MAX_BYTES: u64 = 40 << 20;
-/// How much longer a log that could not be emptied gets before it is tried again.
-const LOG_STEP_BYTES: u64 = 10 << 20;
-/// How long emptying waits for readers. Ours are shorter; a backup may read for hours, and meanwhile nobody could write.
-const READERS_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Who goes first in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +86,9 @@ where
 /// The way to the writer.
 pub(super) struct Writer {
     calls: mpsc::Sender<Box<dyn Call>>,
+    /// Set when the writer is to end; it also ends when the last way to it is dropped.
+    is_ending: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for Writer {
@@ -103,27 +99,40 @@ impl fmt::Debug for Writer {
 
 /// What the writer's task needs.
 pub(super) struct WriterParts {
-    pub(super) conn: SqliteConnection,
-    pub(super) checkpointer: SqliteConnection,
+    /// How it opens its connections when the first call comes.
+    pub(super) connect: SqliteConnectOptions,
+    /// The connection that opening the queue needed for its own writes, if it did.
+    pub(super) conn: Option<SqliteConnection>,
     pub(super) anchor: Arc<Anchor>,
     pub(super) locks: Arc<Locks>,
     pub(super) epoch: watch::Sender<u64>,
-    /// The path of the write-ahead log.
-    pub(super) log: PathBuf,
+    pub(super) log: Log,
 }
 
 impl Writer {
-    /// Starts the writer's tasks; they end when the last way to them is dropped.
+    /// Starts the writer's task.
     #[allow(
         clippy::disallowed_methods,
-        reason = "both tasks end by themselves when the last handle is dropped, and hold nothing that needs awaiting"
+        reason = "the task ends by itself when the last handle is dropped, and `close` awaits it"
     )]
     pub(super) fn start(parts: WriterParts) -> Self {
         let (calls, queue) = mpsc::channel(WAITING_MAX);
-        let (written, weight) = watch::channel(0usize);
-        tokio::spawn(copy_back(parts.checkpointer, weight));
-        tokio::spawn(write(parts.conn, parts.anchor, parts.locks, parts.epoch, parts.log, queue, written));
-        Self { calls }
+        let (is_ending, ending) = watch::channel(false);
+        let task = tokio::spawn(write(parts, queue, ending));
+        Self { calls, is_ending, task: Mutex::new(Some(task)) }
+    }
+
+    /// Has the calls that wait carried out and answered, takes no more, and closes the writer's connections.
+    pub(super) async fn close(&self) {
+        self.is_ending.send_replace(true);
+        // Whoever closes at the same time waits as well.
+        let mut task = self.task.lock().await;
+        if let Some(ended) = task.as_mut()
+            && let Err(error) = ended.await
+        {
+            tracing::debug!(%error, "the queue's writer did not end in order");
+        }
+        *task = None;
     }
 }
 
@@ -135,7 +144,7 @@ impl Inner {
         T: Send + 'static,
     {
         self.is_at_home()?;
-        let ended = || QueueError::new(ErrorKind::Unavailable, "the queue's writer has ended");
+        let ended = || QueueError::new(ErrorKind::Unavailable, "the queue was closed");
         let (reply, answer) = oneshot::channel();
         let call = Request { urgency, work, result: None, reply };
         self.writer.calls.send(Box::new(call)).await.map_err(|_| ended())?;
@@ -145,28 +154,35 @@ impl Inner {
 
 /// The writer's task.
 async fn write(
-    mut conn: SqliteConnection,
-    anchor: Arc<Anchor>,
-    locks: Arc<Locks>,
-    epoch: watch::Sender<u64>,
-    log: PathBuf,
+    parts: WriterParts,
     mut queue: mpsc::Receiver<Box<dyn Call>>,
-    written: watch::Sender<usize>,
+    mut ending: watch::Receiver<bool>,
 ) {
+    let mut writing = Writing { parts, checkpointer: None };
     let mut group: Vec<Box<dyn Call>> = Vec::new();
-    let mut log_max = LOG_MAX_BYTES;
     loop {
         while group.len() < GROUP_MAX
             && let Ok(call) = queue.try_recv()
         {
             group.push(call);
         }
-        if group.is_empty() && queue.recv_many(&mut group, GROUP_MAX).await == 0 {
-            break;
+        if group.is_empty() {
+            tokio::select! {
+                received = queue.recv_many(&mut group, GROUP_MAX) => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                // An error says that the last handle was dropped, which the queue of calls says as well.
+                Ok(_) = ending.wait_for(|is_ending| *is_ending), if !queue.is_closed() => {
+                    queue.close();
+                    continue;
+                }
+            }
         }
         // Stable: within an urgency the order of arrival stays.
         group.sort_by_key(|call| call.urgency() != Urgency::First);
-        match commit(&mut conn, &anchor, &locks, &epoch, &written, &mut group).await {
+        match writing.commit(&mut group).await {
             Ok(carried_out) => {
                 for call in group.drain(..carried_out) {
                     call.answer(Ok(()));
@@ -184,67 +200,55 @@ async fn write(
             }
             Err(_) => {
                 for mut call in group.drain(..) {
-                    let alone = std::slice::from_mut(&mut call);
-                    let committed = commit(&mut conn, &anchor, &locks, &epoch, &written, alone).await;
+                    let committed = writing.commit(std::slice::from_mut(&mut call)).await;
                     call.answer(committed.map(|_| ()));
                 }
             }
         }
-        if length(&log) > log_max {
-            empty_log(&mut conn, &locks).await;
-            let left = length(&log);
-            log_max = if left > LOG_MAX_BYTES { left + LOG_STEP_BYTES } else { LOG_MAX_BYTES };
+    }
+    writing.close().await;
+}
+
+/// What the writer's task works with. What it opens it opens when the first call comes: a command that only looks makes none.
+struct Writing {
+    parts: WriterParts,
+    checkpointer: Option<Checkpointer>,
+}
+
+impl Writing {
+    /// Carries a group out in one transaction, as far as its time and the log's room go. Returns how many calls that were.
+    async fn commit(&mut self, group: &mut [Box<dyn Call>]) -> Result<usize> {
+        let WriterParts { connect, conn, anchor, locks, epoch, log } = &mut self.parts;
+        let checkpointer = self.checkpointer.get_or_insert_with(|| Checkpointer::start(connect));
+        let conn = match conn {
+            Some(conn) => conn,
+            None => conn.insert(open_to_write(connect).await.map_err(failed)?),
+        };
+        let _turn = locks.write_turn().await?;
+        let most = log.make_room(checkpointer).await;
+        let is_full = || log.is_beyond(most);
+        let (carried_out, reached) = match carry_out(conn, anchor, locks, is_full, group).await {
+            Ok(done) => done,
+            Err(error) => {
+                // SQLite has rolled back by itself after some errors (a full disk), and then says that there is nothing to.
+                let _ = sqlx::query("ROLLBACK").execute(conn).await;
+                return Err(error);
+            }
+        };
+        noticed(epoch, reached);
+        log.has_grown(checkpointer);
+        Ok(carried_out)
+    }
+
+    async fn close(self) {
+        if let Some(checkpointer) = self.checkpointer {
+            checkpointer.close().await;
+        }
+        // Closing copies the log back if nobody else has the file open; what it cannot do the next process does.
+        if let Some(conn) = self.parts.conn {
+            let _ = conn.close().await;
         }
     }
-    // Closing copies the log back if nobody else has the file open; what it cannot do the next process does.
-    let _ = conn.close().await;
-}
-
-fn length(log: &Path) -> u64 {
-    std::fs::metadata(log).map_or(0, |log| log.len())
-}
-
-/// Copies the whole log back and cuts it off. Waits for readers, but not for long: nobody writes meanwhile.
-async fn empty_log(conn: &mut SqliteConnection, locks: &Locks) {
-    let Ok(_turn) = locks.write_turn().await else { return };
-    let patience = |time: Duration| AssertSqlSafe(format!("PRAGMA busy_timeout = {}", time.as_millis()));
-    let emptied = async {
-        sqlx::query(patience(READERS_PATIENCE)).execute(&mut *conn).await?;
-        // A reader in the way is no error here: the log just stays as long as it is.
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *conn).await
-    };
-    if let Err(error) = emptied.await {
-        tracing::debug!(%error, "the write-ahead log could not be emptied; it is tried again when it has grown");
-    }
-    // The writer has more patience with whoever writes than with readers.
-    if let Err(error) = sqlx::query(patience(BUSY_TIMEOUT)).execute(conn).await {
-        tracing::debug!(%error, "the writer's patience could not be set back");
-    }
-}
-
-/// Carries a group out in one transaction, as far as its time goes. Returns how many calls that were.
-async fn commit(
-    conn: &mut SqliteConnection,
-    anchor: &Anchor,
-    locks: &Locks,
-    epoch: &watch::Sender<u64>,
-    written: &watch::Sender<usize>,
-    group: &mut [Box<dyn Call>],
-) -> Result<usize> {
-    let _turn = locks.write_turn().await?;
-    let (carried_out, reached, weight) = match carry_out(conn, anchor, locks, group).await {
-        Ok(done) => done,
-        Err(error) => {
-            // SQLite has rolled back by itself after some errors (a full disk), and then says that there is nothing to.
-            let _ = sqlx::query("ROLLBACK").execute(conn).await;
-            return Err(error);
-        }
-    };
-    noticed(epoch, reached);
-    if weight > 0 {
-        written.send_modify(|total| *total = total.wrapping_add(weight));
-    }
-    Ok(carried_out)
 }
 
 /// Wakes whoever waits for an epoch before this one.
@@ -260,8 +264,9 @@ async fn carry_out(
     conn: &mut SqliteConnection,
     anchor: &Anchor,
     locks: &Locks,
+    is_full: impl Fn() -> bool,
     group: &mut [Box<dyn Call>],
-) -> Result<(usize, Epoch, usize)> {
+) -> Result<(usize, Epoch)> {
     let began = anchor.clock().monotonic();
     let mut tx = Tx::begin(conn, anchor.now()).await?;
     let mut carried_out = 0;
@@ -269,25 +274,10 @@ async fn carry_out(
         call.carry_out(&mut tx).await?;
         carried_out += 1;
         let spent = anchor.clock().monotonic().saturating_sub(began);
-        if spent >= GROUP_TIME || (spent >= GROUP_TIME_OF_TURN && locks.others_wait()) {
+        if spent >= GROUP_TIME || (spent >= GROUP_TIME_OF_TURN && locks.others_wait()) || is_full() {
             break;
         }
     }
     tx.commit().await?;
-    Ok((carried_out, tx.epoch(), tx.weight))
-}
-
-/// Copies the log back into the database now and then, off the path of the replies.
-async fn copy_back(mut conn: SqliteConnection, mut weight: watch::Receiver<usize>) {
-    let mut copied = 0usize;
-    while weight.changed().await.is_ok() {
-        let total = *weight.borrow_and_update();
-        if total.wrapping_sub(copied) >= CHECKPOINT_WEIGHT {
-            copied = total;
-            // PASSIVE never waits for readers or the writer; what it leaves the next one copies.
-            if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut conn).await {
-                tracing::debug!(%error, "the write-ahead log could not be copied back; it is tried again later");
-            }
-        }
-    }
+    Ok((carried_out, tx.epoch()))
 }
