@@ -164,13 +164,12 @@ impl SqliteQueue {
             Some(version) if version == MIGRATIONS.len() => look(&connect, &options.keying, &clock).await,
             _ => None,
         };
-        let (foreign, conn, (id, anchor)) = match settled {
-            Some((foreign, known)) => (foreign, None, known),
-            None => {
-                let (conn, known) = set_up(&connect, &options, &locks, clock).await?;
-                let foreign = looking(&connect).connect().await.map_err(|error| cannot_open(path, error))?;
-                (foreign, Some(conn), known)
-            }
+        let (foreign, conn, (id, anchor)) = if let Some((foreign, known)) = settled {
+            (foreign, None, known)
+        } else {
+            let (conn, known) = set_up(&connect, &options, &locks, clock).await?;
+            let foreign = looking(&connect).connect().await.map_err(|error| cannot_open(path, error))?;
+            (foreign, Some(conn), known)
         };
         let anchor = Arc::new(anchor);
         let readers =

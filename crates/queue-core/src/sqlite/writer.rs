@@ -93,7 +93,9 @@ pub(super) struct Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("waiting", &(WAITING_MAX - self.calls.capacity())).finish()
+        f.debug_struct("Writer")
+            .field("waiting", &(WAITING_MAX - self.calls.capacity()))
+            .finish_non_exhaustive()
     }
 }
 
