@@ -84,6 +84,8 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     };
     let held = queue.lease(&request).await.unwrap().jobs.remove(0);
     let verdict = Verdict::Error { reason: "gone".into(), outcome: "{}".into(), detail: "404".into() };

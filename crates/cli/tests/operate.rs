@@ -83,6 +83,8 @@ async fn lease(queue: &SqliteQueue, max: usize) -> Vec<LeasedJob> {
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::default()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     };
     queue.lease(&request).await.unwrap().jobs
 }

@@ -4,14 +4,17 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::{Controller, HostPace, Lane, LaneRules, Pace, PaceState, Role, Scope, Window};
+use crate::pace::{host_key, window_key};
+use crate::{Claim, Controller, HostPace, Lane, LaneRules, Pace, PaceState, Role, Scope, Window};
 
-/// What the key of the host's own pace is in a [`PaceState`].
-const HOST: &str = "host";
 /// A host's pace is a time between two starts; whoever counts them does so in windows of a second at least.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 /// By how much an interval is stretched, see [`Window::interval`].
 const STRETCH_PERCENT: u32 = 110;
+/// Grants that were not used yet are waited for, but as many as follow each other within this time may be out.
+const OUT_WITHIN: Duration = Duration::from_millis(250);
+/// Never more grants than this are out in a lane: its row keeps them all.
+const MOST_OUT: u128 = 16;
 
 /// All that binds the starts of one role in one lane.
 ///
@@ -19,8 +22,15 @@ const STRETCH_PERCENT: u32 = 110;
 /// paces together start no more than the stricter allows (INV-PACE). Of windows that share a count the strictest holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bounds {
-    windows: Vec<(Scope, Window)>,
+    windows: Vec<Counted>,
     host: Option<HostPace>,
+}
+
+/// A window, and what it is counted under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counted {
+    name: String,
+    window: Window,
 }
 
 impl Bounds {
@@ -56,10 +66,10 @@ impl Bounds {
 
     fn add(&mut self, pace: &Pace, scope: Scope) {
         for window in pace.windows() {
-            let shared = self.windows.iter_mut().find(|(s, w)| *s == scope && w.unit() == window.unit());
-            match shared {
-                Some((_, kept)) => *kept = kept.stricter(window),
-                None => self.windows.push((scope, *window)),
+            let name = window_key(scope, window);
+            match self.windows.iter_mut().find(|counted| counted.name == name) {
+                Some(counted) => counted.window = counted.window.stricter(window),
+                None => self.windows.push(Counted { name, window: *window }),
             }
         }
     }
@@ -67,6 +77,12 @@ impl Bounds {
     /// Whether nothing binds: a start is neither counted nor put off.
     pub fn is_off(&self) -> bool {
         self.windows.is_empty() && self.host.is_none()
+    }
+
+    /// What starts are counted under.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let windows = self.windows.iter().map(|counted| counted.name.clone());
+        windows.chain(self.host.map(|_| host_key()))
     }
 
     /// The earliest time at which the next start is allowed; at most `now` if it is allowed now. Times are since the
@@ -81,35 +97,66 @@ impl Bounds {
     }
 
     fn opens(&self, state: &PaceState) -> (Duration, Controller) {
-        let windows = self.windows.iter().map(|(scope, window)| window.open_at(state.tat(*scope, window)));
+        let windows = self.windows.iter().map(|counted| counted.window.open_at(state.tat(&counted.name)));
         let configured = (windows.max().unwrap_or_default(), Controller::Configured);
         // At its end it no longer holds, so nothing is put off beyond.
         let host = self.host.map(|host| (state.host_opens().min(host.until), host.controller));
         host.into_iter().fold(configured, |slowest, host| if host.0 > slowest.0 { host } else { slowest })
     }
 
-    /// Counts one start at `now` if everything allows it, and says whether it did. Nothing is counted otherwise.
+    /// Counts one start at `now` for good if everything allows it, and says whether it did. Nothing is counted otherwise.
     /// INV-PACE.
     pub fn admit(&self, state: &mut PaceState, now: Duration) -> bool {
-        if self.open_at(state) > now {
-            return false;
+        let allows = self.open_at(state) <= now;
+        if allows && !self.is_off() {
+            state.count(self.counts(), now);
         }
-        if !self.is_off() {
-            state.begin_start(now);
-        }
-        for (scope, window) in &self.windows {
-            state.count(*scope, window, now);
-        }
-        if let Some(host) = self.host {
-            state.put_host_off(now + host.stretched());
-        }
-        true
+        allows
     }
 
-    /// How long after it was counted a start may still happen; `None` if nothing binds it. Half of the slack that the
+    /// Grants a start at `at` to a claim if everything allows it then, and says whether it did. It is counted, and can be
+    /// taken back until it is said to have [started](PaceState::started). INV-PACE.
+    pub fn grant(&self, state: &mut PaceState, claim: Claim, role: Role, at: Duration) -> bool {
+        let allows = self.open_at(state) <= at;
+        if allows && !self.is_off() {
+            state.grant(claim, role, self.counts(), at);
+        }
+        allows
+    }
+
+    /// When a start may be granted for, at `now`, to a holder that is ready `lead` later: the lane's next time, if that is
+    /// no further away than `lead`, and not so soon that the holder would be late. `None` if the lane opens later.
+    pub fn start_at(&self, state: &PaceState, now: Duration, lead: Duration) -> Option<Duration> {
+        let Some(within) = self.start_within() else { return Some(now) };
+        let open_at = self.open_at(state);
+        let soonest = now + lead.saturating_sub(within / 2);
+        (open_at <= now + lead).then(|| open_at.max(soonest))
+    }
+
+    /// What a start adds to each time.
+    fn counts(&self) -> Vec<(String, Duration)> {
+        let windows = self.windows.iter().map(|counted| (counted.name.clone(), counted.window.interval()));
+        windows.chain(self.host.map(|host| (host_key(), host.stretched()))).collect()
+    }
+
+    /// Whether another start may be granted although some holders have not said that they started: one may be out at a
+    /// time, or as many as follow each other within a quarter of a second. A lane whose holders are all late gives the next
+    /// grant when one of them has started, so none ever finds that a later grant has taken its place, again and again.
+    pub fn has_room(&self, state: &PaceState) -> bool {
+        if self.is_off() {
+            return true;
+        }
+        let bursts = self.windows.iter().filter(|counted| counted.window.burst() == 1);
+        let intervals = bursts.map(|counted| counted.window.interval());
+        let interval = intervals.chain(self.host.map(HostPace::stretched)).max().unwrap_or_default();
+        let most = (OUT_WITHIN.as_micros() / interval.as_micros().max(1)).clamp(1, MOST_OUT);
+        (state.waited_for(self).count() as u128) < most
+    }
+
+    /// How long after its time a start may still happen; `None` if nothing binds it. Half of the slack that the
     /// stretched intervals leave in the shortest window, see [`Pace`].
     pub fn start_within(&self) -> Option<Duration> {
-        let windows = self.windows.iter().map(|(_, window)| window.unit());
+        let windows = self.windows.iter().map(|counted| counted.window.unit());
         let host = self.host.map(|host| host.every.max(SHORTEST_WINDOW));
         windows.chain(host).min().map(|unit| unit / 20)
     }
@@ -143,24 +190,12 @@ impl PaceState {
         after: Option<HostPace>,
         now: Duration,
     ) -> bool {
-        // What a start put off is moved below, so its refund would no longer leave things as they were.
-        self.keep_starts();
         let until = now + after.map_or(Duration::ZERO, HostPace::stretched);
         let change = HostPace::every(after).cmp(&HostPace::every(before));
-        match change {
-            Ordering::Greater => self.put_host_off(until),
-            Ordering::Less => self.lower(HOST, until),
-            Ordering::Equal => {}
+        if change != Ordering::Equal {
+            self.set_host(until, change == Ordering::Greater);
         }
         change == Ordering::Less
-    }
-
-    fn host_opens(&self) -> Duration {
-        self.named(HOST)
-    }
-
-    fn put_host_off(&mut self, until: Duration) {
-        self.raise(HOST, until);
     }
 }
 

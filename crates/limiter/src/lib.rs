@@ -24,7 +24,7 @@ pub use bounds::Bounds;
 pub use clock::{Clock, ManualClock};
 pub use controllers::{Controller, Controllers, HostPace};
 pub use lane::{Keying, Lane, LaneError, Role, host_key};
-pub use pace::{Pace, PaceState, RateError, Scope, Window};
+pub use pace::{Claim, Pace, PaceState, RateError, Scope, Window};
 pub use penalty::PenaltyBox;
 pub use rules::{LaneLimits, LaneRules, Paces};
 pub use stated::{LimitDifference, StatedLimits};

@@ -9,10 +9,10 @@
 //! A window of N per UNIT with burst b has the interval T = UNIT / (N − b + 1): in any UNIT at most
 //! b + (N − b) = N requests start. Servers count *arrivals*, and arrivals jitter; so T is stretched by a tenth.
 //! Over one UNIT that leaves UNIT / 10 by which the first of N + 1 requests would have to be late before a server
-//! could count N + 1; a grant may therefore be used up to half of that, UNIT / 20, after it was given
-//! ([`Pace::start_within`]), and the other half is the network's.
+//! could count N + 1; a grant may therefore be used up to half of that, UNIT / 20, after its time
+//! ([`Pace::start_within`]), and the other half is the network's. A holder that is later than that does not lose its turn:
+//! its grant is taken back and counted anew, at the time at which it is ready ([`PaceState`]).
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,6 +20,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{Bounds, Role};
+
+mod state;
+
+pub use state::{Claim, PaceState};
+pub(crate) use state::{host_key, window_key};
 
 /// By how much an interval is stretched: eleven tenths.
 const STRETCH_NUMERATOR: u32 = 11;
@@ -163,7 +168,7 @@ impl Pace {
         Bounds::of(self, scope).admit(state, now)
     }
 
-    /// How long after it was counted a start may still happen (see the module); `None` without a pace.
+    /// How long after its time a start may still happen (see the module); `None` without a pace.
     pub fn start_within(&self) -> Option<Duration> {
         self.windows.first().map(|window| window.unit / 20)
     }
@@ -241,107 +246,6 @@ impl RateError {
     fn new(why: &str) -> Self {
         Self(why.to_owned())
     }
-}
-
-/// What a lane remembers of its starts: the theoretical arrival time of each (scope, window), in microseconds
-/// since the store's epoch. Serialises as a small JSON map; a window that is no longer configured is forgotten
-/// by [`PaceState::forget_before`] once it could not hold anything back.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PaceState {
-    #[serde(flatten)]
-    tats: BTreeMap<String, u64>,
-    /// The latest start, as long as it can be taken back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latest: Option<Start>,
-}
-
-/// A start that was counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Start {
-    /// When, in microseconds.
-    at: u64,
-    /// The times as they were before; `None` if there were several at that instant, which nobody can tell apart.
-    before: Option<BTreeMap<String, u64>>,
-}
-
-impl PaceState {
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.tats.is_empty()
-    }
-
-    /// Forgets what lies before `now`: it equals never having started.
-    pub fn forget_before(&mut self, now: Duration) {
-        let now = micros(now);
-        self.tats.retain(|_, tat| *tat > now);
-        match &mut self.latest {
-            Some(latest) if !self.tats.is_empty() => {
-                latest.before.iter_mut().for_each(|before| before.retain(|_, tat| *tat > now));
-            }
-            _ => self.latest = None,
-        }
-    }
-
-    /// Notes that what is counted next is one start, at `now`.
-    pub(crate) fn begin_start(&mut self, now: Duration) {
-        let at = micros(now);
-        let is_alone = self.latest.as_ref().is_none_or(|latest| latest.at != at);
-        self.latest = Some(Start { at, before: is_alone.then(|| self.tats.clone()) });
-    }
-
-    /// Takes back a start that was counted at `counted_at` and of which no request left the machine, and says whether it
-    /// did. It is kept if another was counted since or at the same instant: that one was put where it is because of it, and
-    /// to take it back would let two start closer to each other than the pace allows.
-    pub fn refund(&mut self, counted_at: Duration) -> bool {
-        let Some(latest) = self.latest.as_mut().filter(|latest| latest.at == micros(counted_at)) else {
-            return false;
-        };
-        // What comes now at the same instant is not the first.
-        let before = latest.before.take();
-        before.map(|before| self.tats = before).is_some()
-    }
-
-    /// What was counted so far stays counted.
-    pub(crate) fn keep_starts(&mut self) {
-        self.latest = None;
-    }
-
-    pub(crate) fn tat(&self, scope: Scope, window: &Window) -> Duration {
-        self.named(&key(scope, window))
-    }
-
-    /// Counts a start.
-    pub(crate) fn count(&mut self, scope: Scope, window: &Window, now: Duration) {
-        let tat = self.tat(scope, window).max(now) + window.interval();
-        self.tats.insert(key(scope, window), micros(tat));
-    }
-
-    /// A time that is kept under a name.
-    pub(crate) fn named(&self, name: &str) -> Duration {
-        Duration::from_micros(self.tats.get(name).copied().unwrap_or(0))
-    }
-
-    /// Sets a time that is kept under a name, unless it is earlier already.
-    pub(crate) fn lower(&mut self, name: &str, to: Duration) {
-        if let Some(time) = self.tats.get_mut(name) {
-            *time = micros(to).min(*time);
-        }
-    }
-
-    /// Sets a time that is kept under a name, unless it is later already.
-    pub(crate) fn raise(&mut self, name: &str, to: Duration) {
-        let time = self.tats.entry(name.to_owned()).or_default();
-        *time = micros(to).max(*time);
-    }
-}
-
-/// The unit belongs into the key, the limit does not: a changed limit goes on from the time that was reached.
-fn key(scope: Scope, window: &Window) -> String {
-    format!("{}/{}ms", scope.as_str(), window.unit.as_millis())
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

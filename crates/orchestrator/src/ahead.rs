@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use longhaul_queue_core::LeasedJob;
+use longhaul_worker::Answered;
 use tokio_util::sync::CancellationToken;
 
 /// So many jobs are held beyond the workers at most: while the workers take one half, the other half's ends are on their
@@ -30,13 +31,13 @@ const ENOUGH: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) leased: LeasedJob,
-    pub(crate) replied_at: Duration,
+    pub(crate) answered: Answered,
     pub(crate) cancel: CancellationToken,
 }
 
 impl Waiting {
     fn is_late(&self, now: Duration) -> bool {
-        now >= self.replied_at + PATIENCE || self.cancel.is_cancelled()
+        now >= self.answered.at + PATIENCE || self.cancel.is_cancelled()
     }
 }
 
@@ -118,7 +119,7 @@ impl Ahead {
 
     /// When to look again although nothing happens: company has been waited for, or patience with a job ends.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let patience = self.jobs.front()?.replied_at + PATIENCE;
+        let patience = self.jobs.front()?.answered.at + PATIENCE;
         Some(self.unsettled_since.map_or(patience, |since| patience.min(since + COMPANY)))
     }
 

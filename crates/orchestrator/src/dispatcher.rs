@@ -107,7 +107,7 @@ enum Drain {
 /// What ended a sleep of the dispatcher.
 enum Woken {
     Job(Box<Result<(Id, Finished), JoinError>>),
-    Reply(Result<Reply, JoinError>),
+    Reply(Box<Result<Reply, JoinError>>),
     Changed(Result<Epoch, QueueError>),
     Recovered(Result<Recovered, JoinError>),
     /// The loop looks at everything else by itself.
@@ -236,7 +236,7 @@ impl Dispatcher {
         };
         tokio::select! {
             Some(joined) = self.running.join_next_with_id() => Woken::Job(Box::new(joined)),
-            Some(reply) = self.calls.join_next() => Woken::Reply(reply),
+            Some(reply) = self.calls.join_next() => Woken::Reply(Box::new(reply)),
             Some(recovered) = self.recovery.join_next() => Woken::Recovered(recovered),
             changed = shared.queue.changed(epoch), if listens => Woken::Changed(changed),
             () = shared.wake.notified() => Woken::Look,
@@ -249,8 +249,10 @@ impl Dispatcher {
     fn handle(&mut self, woken: Woken) {
         match woken {
             Woken::Job(joined) => self.joined(*joined),
-            Woken::Reply(Ok(reply)) => self.replied(reply),
-            Woken::Reply(Err(error)) => self.fail_torn(&format!("a call to the queue was lost: {error}")),
+            Woken::Reply(reply) => match *reply {
+                Ok(reply) => self.replied(reply),
+                Err(error) => self.fail_torn(&format!("a call to the queue was lost: {error}")),
+            },
             Woken::Changed(Ok(epoch)) => {
                 self.epoch = epoch;
                 self.look_for_work();
@@ -279,6 +281,7 @@ impl Dispatcher {
             times.push(self.faults.until(now));
             times.push(self.alone.deadline(now));
             times.push(self.ahead.deadline());
+            times.push(self.worker.tell_at().filter(|_| self.calls.is_empty()));
             times.push(Some(self.listen_after).filter(|at| *at > now));
             // With no worker free it is of no use to know that a lane has opened.
             times.push(self.next_open.filter(|_| self.free_workers() > 0 && self.calls.is_empty()));

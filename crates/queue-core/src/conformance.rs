@@ -260,7 +260,11 @@ cases! {
         inv_pace_each_role_has_a_count_of_its_own,
         work_without_a_host_has_no_pace,
         a_start_that_was_not_used_is_given_back,
-        inv_pace_a_start_is_not_given_back_after_another,
+        inv_pace_a_start_that_was_told_is_not_given_back,
+        inv_pace_a_late_holder_starts_when_it_is_ready,
+        inv_pace_what_was_used_is_not_counted_anew,
+        a_lane_waits_to_hear_of_a_start_before_it_gives_another,
+        inv_pace_a_start_is_granted_ahead_for_its_own_time,
     }
     staying_alive {
         a_stranger_has_no_heart,

@@ -138,8 +138,9 @@ pub struct LeasedJob {
     pub max_attempts: Option<u32>,
     /// What the last try left for this one.
     pub checkpoint: Option<String>,
-    /// For how long, from the reply on, its first request may start on the strength of this lease; later it
-    /// asks `admit` again.
+    /// How long after the reply its first request may start at the earliest, on the strength of this lease.
+    pub start_after: Duration,
+    /// How long after the reply it may start at the latest; a later one asks `admit`, which counts its start anew.
     pub start_within: Duration,
     /// Whether a pace counted its start, so that [`crate::LaneReport::Unused`] may give it back. A batch that is answered again
     /// does not know.

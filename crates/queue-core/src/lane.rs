@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use longhaul_limiter::{Controller, HostPace, Lane};
+use longhaul_limiter::{Controller, HostPace, Lane, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -49,11 +49,12 @@ pub enum LaneReport {
         /// For how long from the commit on.
         valid_for: Duration,
     },
-    /// No request was made of the start that the lease counted: the lane's paces take it back, unless another start was
-    /// counted there since. Of any other lane than the one that the job was leased for it says nothing.
+    /// No request was made of the start that the lease counted: the lane's paces take it back. Of any other lane than the one that the job was leased for it says nothing.
     Unused {
         /// The lane that the job was leased for.
         lane: Lane,
+        /// And what for.
+        role: Role,
     },
 }
 
@@ -100,7 +101,7 @@ impl LaneReport {
             | LaneReport::Failed { lane, .. }
             | LaneReport::Throttled { lane, .. }
             | LaneReport::Paced { lane, .. }
-            | LaneReport::Unused { lane } => lane,
+            | LaneReport::Unused { lane, .. } => lane,
         }
     }
 }

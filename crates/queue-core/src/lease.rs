@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::{LaneRules, StatedLimits};
+use longhaul_limiter::{Claim, LaneRules, Role, StatedLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, LeaseToken, LeasedJob, Place, RequestNumber, StoreId, WorkerId};
@@ -46,6 +46,26 @@ pub struct LeaseRequest {
     pub max_losses: u32,
     /// The caps and paces that this process is configured to: those that it stated when it joined, if it did.
     pub rules: Arc<LaneRules>,
+    /// The process' own time from a grant to its start, as measured. A lane whose pace opens within it may be given from
+    /// already, for that moment, so that commits and preparation cost the lane nothing. At most [`LEAD_MAX`](crate::LEAD_MAX).
+    pub lead: Duration,
+    /// Starts that were granted to jobs which this process still holds, and that have happened.
+    pub started: Vec<Started>,
+}
+
+/// A start that was granted and has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The claim.
+    pub token: LeaseToken,
+    /// Where its request went and what for, as it was granted.
+    pub place: Place,
+}
+
+impl From<LeaseToken> for Claim {
+    fn from(token: LeaseToken) -> Self {
+        Self { job: token.job.0, fence: token.fence }
+    }
 }
 
 /// What a lease request was given.
@@ -59,6 +79,8 @@ pub struct LeaseBatch {
     pub next_open: Option<Duration>,
     /// Whether a job with two losses or more waits and could be leased with [`LeaseRequest::alone`].
     pub alone_waiting: bool,
+    /// How long before the reply the store decided.
+    pub age: Duration,
     /// The epoch at which this was true: `changed(epoch)` misses nothing that came after.
     pub epoch: Epoch,
 }
@@ -72,6 +94,12 @@ pub struct AdmitRequest {
     pub place: Place,
     /// The caps and paces that this process is configured to: those that it stated when it joined, if it did.
     pub rules: Arc<LaneRules>,
+    /// The process' own time from an admission to its start, as measured. At most [`LEAD_MAX`](crate::LEAD_MAX).
+    pub lead: Duration,
+    /// The role of a start that the claim was granted in this lane and has not used: the one that the lease counted, or an
+    /// admission whose time has passed. It is taken back where it counts in the same windows, whatever the answer is, so
+    /// that a late holder loses nothing. All else that the claim was granted there counts as used.
+    pub unused: Option<Role>,
 }
 
 /// The answer to an [`AdmitRequest`]. Any answer but `Admitted` has already freed the slot that was held.
@@ -79,7 +107,11 @@ pub struct AdmitRequest {
 pub enum Admission {
     /// The slot is in the new lane now, and the start is counted.
     Admitted {
-        /// For how long, from the reply on, the request may start.
+        /// Whether a pace counts the start, so that the store waits to hear of it ([`LeaseRequest::started`]).
+        paced: bool,
+        /// How long after the reply the request may start at the earliest.
+        start_after: Duration,
+        /// How long after the reply it may start at the latest.
         start_within: Duration,
     },
     /// Not before this long from now: a pace, a cool-down or a pause.

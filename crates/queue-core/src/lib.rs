@@ -20,6 +20,7 @@ mod error;
 mod explain;
 #[cfg(feature = "fakes")]
 mod flaky;
+mod grant;
 mod ids;
 mod job;
 mod lane;
@@ -34,10 +35,11 @@ pub use admin::{Explanation, JobFilter, JobPage, LanePage, QueueAdmin, QueueChec
 pub use error::{ErrorKind, QueueError, Result};
 #[cfg(feature = "fakes")]
 pub use flaky::{FlakyPlan, FlakyQueue};
+pub use grant::LEAD_MAX;
 pub use ids::{ArtifactId, Class, Epoch, JobId, LeaseToken, RequestNumber, StoreId, Timestamp, WorkerId};
 pub use job::{AdoptedJob, Enqueued, HistoryEntry, JobRecord, LeasedJob, NewJob, Place};
 pub use lane::{LaneClosure, LanePace, LaneReport, LaneRow};
-pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, WorkerInfo};
+pub use lease::{Admission, AdmitRequest, Heartbeat, LeaseBatch, LeaseRequest, Started, WorkerInfo};
 pub use longhaul_limiter::{Keying, Lane, LaneRules, Role, StatedLimits};
 pub use memory::MemoryQueue;
 pub use queue::{WorkQueue, WorkQueueExt};

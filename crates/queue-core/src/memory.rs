@@ -170,6 +170,7 @@ impl WorkQueue for MemoryQueue {
             self.agree_on_keying(&request.rules)?;
         }
         self.step(|model| {
+            model.have_started(then.map_or(&[], |request| &request.started));
             let mut closed = BTreeSet::new();
             let answers = settlements.iter().map(|settlement| model.settle(settlement, &mut closed));
             let answers = answers.collect::<Result<_>>()?;

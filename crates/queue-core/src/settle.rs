@@ -36,7 +36,7 @@ impl Settlement {
         lane: &'l str,
     ) -> impl Iterator<Item = &'s LaneReport> + use<'s, 'l> {
         let may_say = move |report: &&LaneReport| match report {
-            LaneReport::Unused { lane: unused } => unused.as_str() == lane,
+            LaneReport::Unused { lane: unused, .. } => unused.as_str() == lane,
             _ => true,
         };
         self.lanes.iter().filter(may_say)

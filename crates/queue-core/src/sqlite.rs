@@ -105,32 +105,23 @@ impl WorkQueue for SqliteQueue {
 
     async fn lease(&self, request: &LeaseRequest) -> Result<LeaseBatch> {
         self.inner.find_dead_processes(&request.worker).await?;
-        let request = request.clone();
+        let started = Arc::new(settle::Batch::new(&[], &request.started)?);
+        let request = Arc::new(request.clone());
         let leased = self
             .inner
             .write(Urgency::Work, move |tx| {
-                let request = request.clone();
-                Box::pin(async move { lease::lease(tx, &request).await })
+                let (started, request) = (Arc::clone(&started), Arc::clone(&request));
+                Box::pin(async move {
+                    settle::settle(tx, &started).await?;
+                    lease::lease(tx, &request).await
+                })
             })
             .await?;
         Ok(self.inner.received(leased))
     }
 
     async fn admit(&self, request: &AdmitRequest) -> Result<Admission> {
-        let request = request.clone();
-        let (admission, at) = self
-            .inner
-            .write(Urgency::Work, move |tx| {
-                let request = request.clone();
-                Box::pin(async move { Ok((admit::admit(tx, &request).await?, tx.now)) })
-            })
-            .await?;
-        Ok(match admission {
-            Admission::Admitted { start_within } => Admission::Admitted {
-                start_within: start_within.saturating_sub(self.inner.anchor.now().after(at)),
-            },
-            other => other,
-        })
+        self.inner.admit(request).await
     }
 
     async fn checkpoint(&self, token: &LeaseToken, checkpoint: &str) -> Result<bool> {
@@ -147,8 +138,9 @@ impl WorkQueue for SqliteQueue {
         if let Some(request) = then {
             self.inner.find_dead_processes(&request.worker).await?;
         }
-        let batch = Arc::new(settle::Batch::new(settlements)?);
-        let then = then.cloned();
+        let started = then.map_or(&[][..], |request| &request.started);
+        let batch = Arc::new(settle::Batch::new(settlements, started)?);
+        let then = then.cloned().map(Arc::new);
         let ((answers, closed), leased) = self
             .inner
             .write(Urgency::Work, move |tx| {

@@ -93,6 +93,8 @@ async fn work_off(queue: &(impl WorkQueue + QueueAdmin)) {
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     };
     let jobs: Vec<NewJob> = (0..JOBS).map(job).collect();
     answered(async || queue.enqueue(&jobs).await).await;

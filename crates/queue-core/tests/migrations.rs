@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::ManualClock;
+use longhaul_limiter::{LaneLimits, ManualClock, Paces};
 use longhaul_queue_core::{
-    Answer, ArtifactId, ErrorKind, JobPage, JobRecord, LanePage, LaneRules, LeaseRequest, NewJob,
-    QueueAdmin as _, QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StatedLimits,
+    Answer, ArtifactId, ErrorKind, JobPage, JobRecord, Lane, LanePage, LaneRules, LeaseRequest, LeasedJob,
+    NewJob, QueueAdmin as _, QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StatedLimits,
     StoreId, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -19,7 +19,8 @@ const VERSION_1: &str = include_str!("fixtures/queue_v1.sql");
 const VERSION_2: &str = include_str!("fixtures/queue_v2.sql");
 const VERSION_3: &str = include_str!("fixtures/queue_v3.sql");
 /// A queue of each earlier version, the first one first.
-const EARLIER: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
+const VERSION_4: &str = include_str!("fixtures/queue_v4.sql");
+const EARLIER: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -102,6 +103,8 @@ fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     }
 }
 
@@ -148,7 +151,7 @@ async fn a_queue_of_version_1_is_migrated_and_goes_on() {
     drop(queue);
     let version: i64 =
         sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut fixture.raw().await).await.unwrap();
-    assert_eq!(version, 4, "and this test knows what came with it");
+    assert_eq!(version, 5, "and this test knows what came with it");
     let _ = fixture.open().await;
 }
 
@@ -178,6 +181,24 @@ async fn a_queue_of_version_3_is_migrated_and_goes_on() {
     queue.join(&worker("new"), TTL).await.unwrap();
     let given = queue.lease(&request("new", 1, 10)).await.unwrap().jobs;
     assert_eq!(given.len(), 2);
+}
+
+/// Version 4 kept a pace's latest start in another form. What it had counted still holds (INV-PACE).
+#[tokio::test]
+async fn inv_pace_a_queue_of_version_4_keeps_its_paces() {
+    let fixture = Fixture::of(VERSION_4).await;
+    let queue = fixture.open().await;
+    assert_eq!(queue.check(false).await.unwrap().problems, Vec::<String>::new());
+    queue.join(&worker("new"), TTL).await.unwrap();
+    let paces = Paces::Shared("1/s".parse().unwrap());
+    let rules = LaneRules { any: LaneLimits { cap: None, paces }, ..LaneRules::unlimited() };
+    let asked = LeaseRequest { rules: Arc::new(rules), ..request("new", 1, 10) };
+    let of_a =
+        |jobs: Vec<LeasedJob>| jobs.iter().filter(|job| job.place.lane.as_str() == "a.example").count();
+    assert_eq!(of_a(queue.lease(&asked).await.unwrap().jobs), 0);
+    assert_eq!(of_a(queue.lease(&request("new", 2, 10)).await.unwrap().jobs), 0, "its turn is put off");
+    queue.resume(Some(&Lane::new("a.example").unwrap())).await.unwrap();
+    assert_eq!(of_a(queue.lease(&request("new", 3, 10)).await.unwrap().jobs), 1, "without a pace it gives");
 }
 
 /// Whatever version it began with, a queue ends up with the tables and indexes that a new one has.
@@ -235,7 +256,7 @@ async fn of_two_that_open_an_earlier_version_one_migrates() {
     assert_eq!(fixture.version().await, 1);
     writer.unlock().unwrap();
     let (one, other) = both.await;
-    assert_eq!(fixture.version().await, 4);
+    assert_eq!(fixture.version().await, 5);
     assert_eq!(one.id(), other.id());
     one.enqueue(&[NewJob::new(id("new"), "{}")]).await.unwrap();
     other.join(&worker("w"), TTL).await.unwrap();
@@ -248,14 +269,14 @@ async fn of_two_that_open_an_earlier_version_one_migrates() {
 #[tokio::test]
 async fn a_newer_version_is_refused_and_not_touched() {
     let fixture = Fixture::of(VERSION_1).await;
-    fixture.run("PRAGMA user_version = 5").await;
+    fixture.run("PRAGMA user_version = 6").await;
     let before = fixture.files();
     assert_eq!(before.len(), 1);
     for _ in 0..2 {
         let refused = fixture.try_open().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::SchemaTooNew, "{refused}");
         assert!(
-            refused.to_string().contains("schema version 5, and this program knows up to 4"),
+            refused.to_string().contains("schema version 6, and this program knows up to 5"),
             "{refused}"
         );
         assert!(fixture.files() == before, "it is neither put into WAL nor given locks");
@@ -273,5 +294,5 @@ async fn a_migration_that_fails_half_way_leaves_the_version_before() {
     assert_eq!((fixture.version().await, fixture.schema().await), (1, before));
     fixture.run("ALTER TABLE workers DROP COLUMN limits").await;
     let queue = fixture.open().await;
-    assert_eq!((queue.stats().await.unwrap().counts.total(), fixture.version().await), (5, 4));
+    assert_eq!((queue.stats().await.unwrap().counts.total(), fixture.version().await), (5, 5));
 }

@@ -67,6 +67,8 @@ fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     }
 }
 

@@ -37,18 +37,53 @@ pub(crate) struct SentBack {
     pub(crate) by_lane: bool,
 }
 
+/// When a lease was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// When the reply was read, on the clock's monotonic time.
+    pub at: Duration,
+    /// How old the store's decision was then.
+    pub age: Duration,
+}
+
+/// The start that the lease itself has granted.
+#[derive(Debug)]
+struct LeaseGrant {
+    /// When the store decided, on this process' clock.
+    given_at: Duration,
+    /// From when and until when it may be used.
+    from: Duration,
+    until: Duration,
+    paced: bool,
+    /// Whether the try has asked for its first request.
+    ready: AtomicBool,
+    /// Whether it may still be used as it is.
+    usable: AtomicBool,
+    /// Whether it was used, or asked for anew.
+    spent: AtomicBool,
+}
+
+impl LeaseGrant {
+    fn new(leased: &LeasedJob, answered: Answered) -> Self {
+        Self {
+            given_at: answered.at.saturating_sub(answered.age),
+            from: answered.at + leased.start_after,
+            until: answered.at + leased.start_within,
+            paced: leased.paced,
+            ready: AtomicBool::new(false),
+            usable: AtomicBool::new(true),
+            spent: AtomicBool::new(false),
+        }
+    }
+}
+
 /// The context of one try.
 #[derive(Debug)]
 pub(crate) struct JobContext {
     shared: Arc<Shared>,
     token: LeaseToken,
     place: Place,
-    /// Until when, on the clock, the lease itself grants the first request.
-    start_until: Duration,
-    first: AtomicBool,
-    /// Whether a request was granted in the lane that the job was leased for. Any role's counts as the lease's own start:
-    /// rather one too many is kept than one given back that was made.
-    used: AtomicBool,
+    grant: LeaseGrant,
     stopped: AtomicBool,
     cancelled: CancellationToken,
     last_lane: Mutex<Lane>,
@@ -64,7 +99,7 @@ impl JobContext {
     pub(crate) fn new(
         shared: Arc<Shared>,
         leased: &LeasedJob,
-        replied_at: Duration,
+        answered: Answered,
         cancelled: CancellationToken,
     ) -> Self {
         let (limits, lines) = (Arc::clone(&shared.parts.limits), Arc::clone(&shared.lines));
@@ -74,9 +109,7 @@ impl JobContext {
             permits,
             token: leased.token,
             place: leased.place.clone(),
-            start_until: replied_at + leased.start_within,
-            first: AtomicBool::new(true),
-            used: AtomicBool::new(false),
+            grant: LeaseGrant::new(leased, answered),
             stopped: AtomicBool::new(false),
             cancelled,
             last_lane: Mutex::new(leased.place.lane.clone()),
@@ -91,9 +124,9 @@ impl JobContext {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Whether any request was granted in the lane that the job was leased for.
+    /// Whether the start that the lease counted has been used, or been asked for anew.
     pub(crate) fn used_its_start(&self) -> bool {
-        self.used.load(Ordering::Acquire)
+        self.grant.spent.load(Ordering::Acquire)
     }
 
     /// The lane of the last request that was granted; the lease's own before the first.
@@ -114,7 +147,12 @@ impl JobContext {
     /// The job is to wait in the queue, which says for how long about.
     fn send_back(&self, why: WaitCause, lane: &Lane, after: Duration) -> Grant {
         self.sent_back_for(why, lane.as_str(), true);
-        Grant::Move { after }
+        self.back(lane, after)
+    }
+
+    /// Back to where it came from is no move: the job is not being sent to and fro.
+    fn back(&self, lane: &Lane, after: Duration) -> Grant {
+        if *lane == self.place.lane { Grant::Later { after } } else { Grant::Move { after } }
     }
 
     fn sent_back_for(&self, why: WaitCause, key: &str, by_lane: bool) {
@@ -171,12 +209,13 @@ impl JobContext {
         // INV-COOLDOWN: from the instant an answer was read, before the queue knows.
         let after = self.hold_backs().rest(lane, now)?;
         self.sent_back_for(WaitCause::CoolDown, lane.as_str(), false);
-        Some(Grant::Move { after })
+        Some(self.back(lane, after))
     }
 
-    fn go(&self, lane: &Lane) -> Grant {
-        if *lane == self.place.lane {
-            self.used.store(true, Ordering::Release);
+    /// Lets the request start. `granted` is where the queue waits to hear of it, if it does.
+    fn go(&self, lane: &Lane, granted: Option<Place>) -> Grant {
+        if let Some(place) = granted {
+            self.shared.starts.began(self.token, place, self.now());
         }
         lane.clone_into(&mut self.last_lane.lock().unwrap_or_else(PoisonError::into_inner));
         Grant::Go
@@ -185,11 +224,18 @@ impl JobContext {
     /// Asks the queue, with what this process grants at hand: whatever of both is there waits for the other only after it
     /// has been given back.
     async fn ask(&self, lane: &Lane, role: Role, has_permits: bool, waited: &mut Duration) -> Grant {
-        let request = AdmitRequest {
+        let mut request = AdmitRequest {
             token: self.token,
             place: Place::new(lane.clone(), role),
             rules: Arc::clone(&self.shared.parts.rules),
+            lead: self.shared.answers.lead(),
+            unused: self.unused(lane),
         };
+        // The slot moves, so the lease's own grant is of no use as it is any more.
+        self.grant.usable.store(false, Ordering::Release);
+        if *lane == self.place.lane && self.is_meant(role) {
+            self.grant.spent.store(true, Ordering::Release);
+        }
         let mut wait = Duration::ZERO;
         let (mut has_permits, mut has_waited) = (has_permits, false);
         for _ in 0..MOST_ASKS {
@@ -237,27 +283,56 @@ impl JobContext {
                         return self.stop();
                     }
                 }
-                Admission::Admitted { start_within } => {
+                Admission::Admitted { paced, start_after, start_within } => {
+                    let took = replied.saturating_sub(asked);
+                    self.shared.answers.observe(took);
+                    if !self.sleep_until(replied + start_after).await {
+                        return self.stop();
+                    }
                     if let Some(refusal) = self.refusal(lane) {
                         return refusal;
                     }
-                    // INV-PACE: a grant that was not used in time is asked for again.
-                    let stale = replied.saturating_sub(asked) > STALE_REPLY;
-                    if !stale && self.now().saturating_sub(replied) <= start_within {
-                        return self.go(lane);
+                    // INV-PACE: a grant that was not used in time is asked for again, which counts it anew.
+                    if took <= STALE_REPLY && self.now() <= replied + start_within {
+                        return self.go(lane, paced.then(|| request.place.clone()));
                     }
+                    request.unused = Some(role);
                 }
             }
         }
         self.send_back(self.not_before(lane, role), lane, wait)
     }
 
-    /// Whether the lease has granted this request: its own, or any of its lane where all roles are counted as one.
-    fn is_granted(&self, lane: &Lane, role: Role) -> bool {
-        let is_counted_as_one = || self.shared.parts.rules.pace(lane, role).1 == Scope::Shared;
-        self.place.lane == *lane
-            && (self.place.role == role || is_counted_as_one())
-            && self.now() <= self.start_until
+    /// The role of a grant in a lane that was not used: the lease's own, if there was no occasion to.
+    fn unused(&self, lane: &Lane) -> Option<Role> {
+        let is_left = self.place.lane == *lane && !self.grant.spent.load(Ordering::Acquire);
+        is_left.then_some(self.place.role)
+    }
+
+    /// Whether the lease was for this role of its lane: its own, or any where all roles are counted as one.
+    fn is_meant(&self, role: Role) -> bool {
+        let is_counted_as_one = || self.shared.parts.rules.pace(&self.place.lane, role).1 == Scope::Shared;
+        self.place.role == role || is_counted_as_one()
+    }
+
+    /// Starts the request by the lease's own grant, if that is for it and its time has not passed.
+    async fn go_by_lease(&self, lane: &Lane, role: Role) -> Option<Grant> {
+        let grant = &self.grant;
+        if self.place.lane != *lane || !self.is_meant(role) || !grant.usable.load(Ordering::Acquire) {
+            return None;
+        }
+        if !self.sleep_until(grant.from).await {
+            return Some(self.stop());
+        }
+        if let Some(refusal) = self.refusal(lane) {
+            return Some(refusal);
+        }
+        if self.now() > grant.until {
+            return None;
+        }
+        grant.usable.store(false, Ordering::Release);
+        grant.spent.store(true, Ordering::Release);
+        Some(self.go(lane, grant.paced.then(|| self.place.clone())))
     }
 
     /// Waits for what this process allows itself, with no slot (INV-NO-HOLD-AND-WAIT).
@@ -266,6 +341,8 @@ impl JobContext {
             token: self.token,
             place: Place::new(Lane::NONE, Role::Artifact),
             rules: Arc::clone(&self.shared.parts.rules),
+            lead: Duration::ZERO,
+            unused: None,
         };
         let give_slot_back = async {
             let admission = self.repeat(|| self.shared.parts.queue.admit(&nobody)).await;
@@ -311,6 +388,12 @@ impl JobContext {
         }
     }
 
+    /// The same until a time on the clock.
+    async fn sleep_until(&self, at: Duration) -> bool {
+        let rest = at.saturating_sub(self.now());
+        rest.is_zero() || self.sleep(rest).await
+    }
+
     /// False if the try was cancelled meanwhile.
     async fn sleep(&self, length: Duration) -> bool {
         tokio::select! {
@@ -327,11 +410,13 @@ impl Context for JobContext {
         if let Some(refusal) = self.refusal(lane) {
             return refusal;
         }
+        if !self.grant.ready.swap(true, Ordering::AcqRel) {
+            self.shared.leases.observe(self.now().saturating_sub(self.grant.given_at));
+        }
         // The lease holds a slot for its own place and has counted its pace, for a short time after the reply.
-        let first = self.first.swap(false, Ordering::AcqRel);
         let has_permits = self.permits.try_start().await;
-        if has_permits && first && self.is_granted(lane, role) {
-            return self.go(lane);
+        if has_permits && let Some(grant) = self.go_by_lease(lane, role).await {
+            return grant;
         }
         let mut waited = Duration::ZERO;
         let grant = self.ask(lane, role, has_permits, &mut waited).await;

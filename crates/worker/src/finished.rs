@@ -8,7 +8,7 @@ use longhaul_queue_core::{JobState, LaneReport, LeasedJob, Settlement, Verdict};
 /// That a leased job made no request: the start that its lease counted is given back. Nothing where the lane has no pace,
 /// as in most.
 pub(crate) fn unused_start(leased: &LeasedJob) -> Option<LaneReport> {
-    leased.paced.then(|| LaneReport::Unused { lane: leased.place.lane.clone() })
+    leased.paced.then(|| LaneReport::Unused { lane: leased.place.lane.clone(), role: leased.place.role })
 }
 
 /// What became of one try: what the queue is to be told, and what is needed once it has answered.

@@ -14,12 +14,14 @@ mod finished;
 mod hold_back;
 mod permits;
 mod recorded;
+mod starts;
 mod trust;
 mod verdict;
 mod waits;
 mod worker;
 
 pub use backoff::StoreBackoff;
+pub use context::Answered;
 pub use finished::Finished;
 pub use hold_back::HoldBacks;
 pub use recorded::{RecordedError, ended_from_record, is_out_of_attempts};

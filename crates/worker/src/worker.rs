@@ -11,13 +11,14 @@ use futures_util::FutureExt as _;
 use longhaul_events::{Event, Observer};
 use longhaul_limiter::{Clock, LaneRules, Limits};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
-use longhaul_queue_core::{LeasedJob, Settlement, Verdict, WorkQueue};
+use longhaul_queue_core::{LeasedJob, Settlement, Started, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field, info_span};
 
-use crate::context::{JobContext, SentBack};
+use crate::context::{Answered, JobContext, SentBack};
 use crate::finished::unused_start;
 use crate::permits::Lines;
+use crate::starts::{Latency, Starts};
 use crate::verdict::{decide, lane_reports};
 use crate::waits::Waits;
 use crate::{Finished, HoldBacks, LeaseTrust};
@@ -73,6 +74,11 @@ pub(crate) struct Shared {
     pub(crate) hold_backs: HoldBacks,
     pub(crate) lines: Arc<Lines>,
     pub(crate) waits: Waits,
+    pub(crate) starts: Starts,
+    /// From a lease's grant to the moment at which its holder is ready to start.
+    pub(crate) leases: Latency,
+    /// From the question for an admission to its answer.
+    pub(crate) answers: Latency,
 }
 
 /// Runs leased jobs, one a call, any number at the same time.
@@ -109,20 +115,41 @@ impl Worker {
     /// A worker whose tries start requests only while `trust` holds.
     pub fn new(parts: WorkerParts, config: WorkerConfig, trust: Arc<LeaseTrust>) -> Self {
         let (lines, waits) = (Arc::new(Lines::default()), Waits::default());
-        let shared = Arc::new(Shared { parts, trust, hold_backs: HoldBacks::new(), lines, waits });
+        let shared = Arc::new(Shared {
+            parts,
+            trust,
+            hold_backs: HoldBacks::new(),
+            lines,
+            waits,
+            starts: Starts::default(),
+            leases: Latency::default(),
+            answers: Latency::default(),
+        });
         Self { shared, config }
     }
 
-    /// Runs one try to its end. `replied_at` is when, on the clock's monotonic time, the lease's reply was read.
+    /// How long a job takes from its lease to its start, as measured: what [`LeaseRequest::lead`] is to be.
+    ///
+    /// [`LeaseRequest::lead`]: longhaul_queue_core::LeaseRequest::lead
+    pub fn lead(&self) -> Duration {
+        self.shared.leases.lead()
+    }
+
+    /// Starts that the queue should hear of by now, since their jobs run on. They are told once.
+    pub fn take_started(&self) -> Vec<Started> {
+        self.shared.starts.take(self.shared.parts.clock.monotonic())
+    }
+
+    /// When the queue should hear of a start that it has not heard of.
+    pub fn tell_at(&self) -> Option<Duration> {
+        self.shared.starts.due_at()
+    }
+
+    /// Runs one try to its end. `answered` is when the lease's reply was read.
     ///
     /// A panic of the pipeline is contained. When the future returns, nothing of the try is at work any more, so a
     /// settlement may free its slot (INV-CAP). Cancel-safe: dropping it drops the try.
-    pub async fn run(
-        &self,
-        leased: LeasedJob,
-        replied_at: Duration,
-        cancelled: CancellationToken,
-    ) -> Finished {
+    pub async fn run(&self, leased: LeasedJob, answered: Answered, cancelled: CancellationToken) -> Finished {
         // A trace of its own: what is done for one job is one tree.
         let span = info_span!(
             parent: None,
@@ -135,7 +162,7 @@ impl Worker {
             reason = field::Empty,
             otel.status_code = field::Empty,
         );
-        let finished = self.try_once(leased, replied_at, cancelled).instrument(span.clone()).await;
+        let finished = self.try_once(leased, answered, cancelled).instrument(span.clone()).await;
         span.in_scope(|| {
             tracing::debug!(verdict = finished.verdict(), reason = finished.reason(), "a try is over");
         });
@@ -152,7 +179,7 @@ impl Worker {
     async fn try_once(
         &self,
         leased: LeasedJob,
-        replied_at: Duration,
+        answered: Answered,
         cancelled: CancellationToken,
     ) -> Finished {
         let parts = &self.shared.parts;
@@ -169,9 +196,10 @@ impl Worker {
             parts.observer.on_event(&Event::Waited { job: job.number, why, key, waited });
         }
         let shared = Arc::clone(&self.shared);
-        let context = JobContext::new(shared, &leased, replied_at, cancelled.clone());
+        let context = JobContext::new(shared, &leased, answered, cancelled.clone());
         let run = AssertUnwindSafe(parts.pipeline.run(&job, &context)).catch_unwind();
         let end = self.watch(run, &cancelled).await;
+        self.shared.starts.ended(leased.token);
         let elapsed = parts.clock.monotonic().saturating_sub(began);
         self.finish(leased, end, &context, elapsed)
     }

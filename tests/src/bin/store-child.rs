@@ -80,6 +80,8 @@ fn request(worker: &WorkerId, number: i64, max: usize) -> LeaseRequest {
         alone: false,
         max_losses: u32::MAX,
         rules: Arc::new(LaneRules::unlimited()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     }
 }
 

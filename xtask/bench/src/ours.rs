@@ -63,6 +63,8 @@ impl<'q> Hand<'q> {
             alone: false,
             max_losses: 5,
             rules: Arc::clone(&self.rules),
+            lead: Duration::ZERO,
+            started: Vec::new(),
         }
     }
 

@@ -136,6 +136,8 @@ impl Run<'_> {
             alone: false,
             max_losses: 5,
             rules: Arc::clone(&self.model.rules),
+            lead: Duration::ZERO,
+            started: Vec::new(),
         }
     }
 

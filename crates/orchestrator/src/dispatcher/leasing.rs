@@ -62,6 +62,7 @@ impl Dispatcher {
         let (max, ahead, alone) = match wish {
             Wish::Alone => (1, 0, true),
             Wish::Normal if settles || self.hungry => (self.free_workers(), self.ahead.room(), false),
+            Wish::Normal if self.worker.tell_at().is_some_and(|at| at <= now) => (0, 0, false),
             Wish::Normal | Wish::Nothing => return None,
         };
         // Each job that is held may end, be recorded and wait for its publication.
@@ -74,8 +75,9 @@ impl Dispatcher {
         let max = max.min(most);
         // What is held ahead would start before the errors of those before it are known.
         let ahead = if self.config.budgets.max_errors.is_some() { 0 } else { ahead.min(most - max) };
-        // With no worker free, only lanes that have lately given ahead are worth a call.
-        if max == 0 && (ahead == 0 || !self.ahead.was_given()) {
+        let tells = self.worker.tell_at().is_some_and(|at| at <= now);
+        // With no worker free, only lanes that have lately given ahead are worth a call, and starts that are to be told.
+        if max == 0 && (ahead == 0 || !self.ahead.was_given()) && !tells {
             return None;
         }
         self.requests += 1;
@@ -87,6 +89,8 @@ impl Dispatcher {
             alone,
             max_losses: self.config.max_losses,
             rules: Arc::clone(&self.config.rules),
+            lead: self.worker.lead(),
+            started: self.worker.take_started(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhaul_events::Event;
 use longhaul_pipeline::Outcome;
 use longhaul_queue_core::{Answer, ErrorKind, JobState, LaneClosure, QueueError, QueueStats};
-use longhaul_worker::Finished;
+use longhaul_worker::{Answered, Finished};
 
 use super::{Dispatcher, Drain};
 use crate::ahead::Waiting;
@@ -124,9 +124,10 @@ impl Dispatcher {
             self.drain = Drain::Working;
             self.shared.emit(&Event::Leased { count: batch.jobs.len() });
         }
+        let answered = Answered { at: replied_at, age: batch.age };
         for leased in batch.jobs {
             let cancel = self.shared.registry.insert(leased.token, leased.artifact_id.clone());
-            self.ahead.push(Waiting { leased, replied_at, cancel });
+            self.ahead.push(Waiting { leased, answered, cancel });
         }
         self.start_next();
     }
@@ -152,10 +153,10 @@ impl Dispatcher {
     }
 
     fn start(&mut self, waiting: Waiting) {
-        let Waiting { leased, replied_at, cancel } = waiting;
+        let Waiting { leased, answered, cancel } = waiting;
         let worker = Arc::clone(&self.worker);
         let for_task = leased.clone();
-        let task = self.running.spawn(async move { worker.run(for_task, replied_at, cancel).await });
+        let task = self.running.spawn(async move { worker.run(for_task, answered, cancel).await });
         self.tasks.insert(task.id(), leased);
     }
 

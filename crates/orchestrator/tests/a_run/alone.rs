@@ -30,6 +30,8 @@ async fn lose_twice(bench: &Bench) {
             alone: false,
             max_losses: 5,
             rules: Arc::new(LaneRules::unlimited()),
+            lead: Duration::ZERO,
+            started: Vec::new(),
         };
         assert!(!bench.queue.lease(&request).await.unwrap().jobs.is_empty());
         bench.clock.sleep(Duration::from_secs(11)).await;

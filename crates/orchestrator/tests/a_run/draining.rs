@@ -32,6 +32,8 @@ pub(crate) fn lease_of(worker: &WorkerInfo, number: i64) -> LeaseRequest {
         alone: false,
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     }
 }
 

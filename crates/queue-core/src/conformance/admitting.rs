@@ -25,7 +25,8 @@ pub(super) async fn admitting_moves_the_slot(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_many(A, 2).await;
     let held = store.lease_by(&worker, 5, &capped(1)).await;
-    let Admission::Admitted { start_within } = store.admit(held[0].token, B, ROLE, &capped(1)).await else {
+    let Admission::Admitted { start_within, .. } = store.admit(held[0].token, B, ROLE, &capped(1)).await
+    else {
         panic!("an empty lane admits")
     };
     assert!(start_within > Duration::ZERO && start_within <= Duration::from_millis(250));
@@ -114,7 +115,7 @@ pub(super) async fn inv_pace_an_admission_is_counted(store: &TestStore) {
     let worker = store.join("w").await;
     store.enqueue_many(A, 2).await;
     let held = store.lease(&worker, 2).await;
-    let Admission::Admitted { start_within } = store.admit(held[0].token, B, ROLE, &paced("1/s")).await
+    let Admission::Admitted { start_within, .. } = store.admit(held[0].token, B, ROLE, &paced("1/s")).await
     else {
         panic!("nothing has started there")
     };

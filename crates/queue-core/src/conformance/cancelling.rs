@@ -60,7 +60,8 @@ pub(super) async fn inv_cap_a_dropped_admission_takes_no_second_slot(store: &Tes
     let held = only(store.lease_by(&worker, 1, &capped(1)).await);
     for host in ["b.example", HOST, "b.example"] {
         let place = Place::new(lane(host), Role::Artifact);
-        let request = AdmitRequest { token: held.token, place, rules: capped(1) };
+        let request =
+            AdmitRequest { token: held.token, place, rules: capped(1), lead: Duration::ZERO, unused: None };
         let queue = store.queue();
         let _ = poll_once(pin!(queue.admit(&request))).await;
         assert!(matches!(store.queue().admit(&request).await.unwrap(), Admission::Admitted { .. }));

@@ -68,7 +68,7 @@ pub(super) async fn inv_pace_admissions_keep_a_hosts_pace_as_well(store: &TestSt
     let held = store.lease_one(&worker).await;
     store.advance(5 * SECOND);
     let admit = async || store.admit(held.token, HOST, Role::Landing, &unlimited()).await;
-    assert!(matches!(admit().await, Admission::Admitted { start_within } if start_within <= SECOND / 4));
+    assert!(matches!(admit().await, Admission::Admitted { start_within, .. } if start_within <= SECOND / 4));
     match admit().await {
         Admission::NotBefore(wait) => assert_wait(Some(wait), Duration::from_millis(4_400)),
         other => panic!("{other:?}"),

@@ -15,8 +15,8 @@ use super::{Backend, QueueHandle, Store};
 use crate::{
     Admission, AdmitRequest, Answer, ArtifactId, Class, Enqueued, HistoryEntry, JobFilter, JobId, JobPage,
     JobRecord, JobState, LanePage, LaneReport, LaneRow, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob,
-    NewJob, Place, RequestNumber, Role, Settlement, StateCounts, StoreId, StoredFile, Verdict, WorkerId,
-    WorkerInfo,
+    NewJob, Place, RequestNumber, Role, Settlement, Started, StateCounts, StoreId, StoredFile, Verdict,
+    WorkerId, WorkerInfo,
 };
 
 /// For how long a process of a case is kept alive by joining.
@@ -32,6 +32,8 @@ pub struct TestStore {
     handles: Mutex<Vec<Arc<dyn QueueHandle>>>,
     calls: AtomicUsize,
     numbers: AtomicI64,
+    /// The starts that were granted so far. Whatever a test leases it starts at once, unless it says otherwise.
+    started: Mutex<Vec<Started>>,
 }
 
 impl std::fmt::Debug for TestStore {
@@ -55,6 +57,7 @@ impl TestStore {
             handles: Mutex::new(handles),
             calls: AtomicUsize::new(0),
             numbers: AtomicI64::new(1),
+            started: Mutex::default(),
         }
     }
 
@@ -149,11 +152,21 @@ impl TestStore {
             alone: false,
             max_losses: MAX_LOSSES,
             rules: Arc::clone(rules),
+            lead: Duration::ZERO,
+            started: self.started.lock().unwrap().clone(),
         }
     }
 
     pub(super) async fn batch(&self, request: &LeaseRequest) -> LeaseBatch {
-        self.handle_of(&request.worker).lease(request).await.unwrap()
+        let batch = self.handle_of(&request.worker).lease(request).await.unwrap();
+        self.note_started(&batch);
+        batch
+    }
+
+    /// What a batch grants is started.
+    pub(super) fn note_started(&self, batch: &LeaseBatch) {
+        let started = batch.jobs.iter().map(|job| Started { token: job.token, place: job.place.clone() });
+        self.started.lock().unwrap().extend(started);
     }
 
     pub(super) async fn lease(&self, worker: &WorkerId, max: usize) -> Vec<LeasedJob> {
@@ -247,8 +260,19 @@ impl TestStore {
         role: Role,
         rules: &Arc<LaneRules>,
     ) -> Admission {
-        let request = AdmitRequest { token, place: Place::new(lane(host), role), rules: Arc::clone(rules) };
-        self.queue().admit(&request).await.unwrap()
+        let place = Place::new(lane(host), role);
+        let request = AdmitRequest {
+            token,
+            place: place.clone(),
+            rules: Arc::clone(rules),
+            lead: Duration::ZERO,
+            unused: None,
+        };
+        let admission = self.queue().admit(&request).await.unwrap();
+        if matches!(admission, Admission::Admitted { .. }) {
+            self.started.lock().unwrap().push(Started { token, place });
+        }
+        admission
     }
 
     // What can be seen.

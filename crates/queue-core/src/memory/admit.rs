@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::model::Model;
+use crate::grant::{StartWindow, ask_anew};
 use crate::{Admission, AdmitRequest, Timestamp};
 
 /// What is answered instead of a longer wait, and where no end is known: a pause without one.
@@ -41,24 +42,30 @@ impl Model {
     fn decide(&mut self, request: &AdmitRequest) -> Admission {
         let (lane, role) = (&request.place.lane, request.place.role);
         let now = self.now;
+        let bounds = self.bounds(lane, role, &request.rules);
+        if let Some(state) = self.lanes.get_mut(lane)
+            && ask_anew(&bounds, &mut state.pace, request.token.into(), request.unused)
+        {
+            self.turns.reopen(lane, now);
+        }
         let not_before = |until: Timestamp| Admission::NotBefore(until.after(now).min(WAIT_MAX));
         if let Some(until) = self.paused_until() {
             return not_before(until);
-        }
-        if lane.is_none() {
-            return Admission::Admitted { start_within: self.count(lane, role, &request.rules) };
         }
         let state = self.lane(lane);
         if state.closed_until() > now {
             return not_before(state.closed_until());
         }
-        if state.cap(request.rules.cap(lane)).is_some_and(|cap| self.slots_taken(lane) >= cap) {
+        if !lane.is_none()
+            && state.cap(request.rules.cap(lane)).is_some_and(|cap| self.slots_taken(lane) >= cap)
+        {
             return Admission::Full;
         }
-        let opens = Timestamp::at_least(self.bounds(lane, role, &request.rules).open_at(&state.pace));
-        if opens > now {
-            return not_before(opens);
+        match self.count(lane, role, request.token.into(), &request.rules, request.lead) {
+            Some(StartWindow { after, within }) => {
+                Admission::Admitted { paced: !bounds.is_off(), start_after: after, start_within: within }
+            }
+            None => not_before(Timestamp::at_least(bounds.open_at(&state.pace))),
         }
-        Admission::Admitted { start_within: self.count(lane, role, &request.rules) }
     }
 }

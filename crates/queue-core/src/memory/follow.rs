@@ -5,6 +5,7 @@
 //! lane gives, whose class is next, what caps, paces and cool-downs allow, and that nothing is withheld, is not free.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use longhaul_limiter::Lane;
 
@@ -39,6 +40,7 @@ impl MemoryQueue {
         agree: bool,
     ) -> Result<Settled> {
         self.step(|model| {
+            model.have_started(&then.started);
             let mut closed = BTreeSet::new();
             let answers = settlements.iter().map(|settlement| model.settle(settlement, &mut closed));
             let answers = answers.collect::<Result<_>>()?;
@@ -54,6 +56,7 @@ fn illegal<T>(why: String) -> Result<T> {
 
 impl Model {
     fn lease_as(&mut self, request: &LeaseRequest, given: &[JobId], agree: bool) -> Result<LeaseBatch> {
+        self.have_started(&request.started);
         self.sweep(&request.worker, request.max_losses)?;
         let mut jobs = self.repeated(request);
         let is_repeated = !jobs.is_empty();
@@ -69,7 +72,7 @@ impl Model {
         }
         let (alone_waiting, next_open) = self.latest(request, agree);
         let next_open = next_open.map(|at| at.after(self.now));
-        Ok(LeaseBatch { jobs, next_open, alone_waiting, epoch: Epoch(self.epoch) })
+        Ok(LeaseBatch { jobs, next_open, alone_waiting, age: Duration::ZERO, epoch: Epoch(self.epoch) })
     }
 
     fn give_as(
@@ -92,7 +95,7 @@ impl Model {
         for id in given {
             let Some(job) = self.jobs.get(id) else { return illegal(format!("there is no job {id}")) };
             let (lane, class) = (job.row.place.lane.clone(), job.class());
-            let first = self.first_ready(&lane, class, &request.rules);
+            let first = self.first_ready(&lane, class, request);
             let Some((_, role, _)) = first.filter(|(_, _, first)| first == id) else {
                 let first = first.map(|(_, _, id)| id);
                 return illegal(format!(
@@ -147,7 +150,7 @@ impl Model {
     /// The turns that give now to whoever asks.
     fn due(&self, request: &LeaseRequest, agree: bool) -> Vec<(Lane, u8)> {
         let due = self.turns.iter().filter(|(lane, class, _)| {
-            (agree || self.is_untouched(lane)) && self.first_ready(lane, *class, &request.rules).is_some()
+            (agree || self.is_untouched(lane)) && self.first_ready(lane, *class, request).is_some()
         });
         due.map(|(lane, class, _)| (lane.clone(), class)).collect()
     }
@@ -163,8 +166,9 @@ impl Model {
     fn latest(&self, request: &LeaseRequest, agree: bool) -> (bool, Option<Timestamp>) {
         let paused_until = self.paused_until().unwrap_or(self.now);
         let known = self.turns.iter().filter(|(lane, ..)| agree || self.is_untouched(lane));
-        let opens =
-            known.filter_map(|(lane, class, _)| Some((class, self.opens(lane, class, &request.rules)?)));
+        let opens = known.filter_map(|(lane, class, _)| {
+            Some((class, self.opens(lane, class, &request.rules, request.lead)?))
+        });
         let opens: Vec<(u8, Timestamp)> = opens.map(|(class, at)| (class, at.max(paused_until))).collect();
         let alone_waiting = opens.iter().any(|(class, at)| *class == ALONE && *at <= self.now);
         let eligible = self.eligible(request);

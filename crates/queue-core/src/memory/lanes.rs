@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Controllers, HostPace, Lane, PaceState, PenaltyBox};
+use longhaul_limiter::{Claim, Controllers, HostPace, Lane, PaceState, PenaltyBox};
 
 use super::model::{Model, shortened};
-use crate::{ErrorKind, LaneClosure, LaneReport, QueueError, Result, Timestamp};
+use crate::{ErrorKind, LaneClosure, LaneReport, QueueError, Result, Started, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: u32 = 5;
@@ -73,9 +73,9 @@ impl LaneState {
         self.reopening = Some(1);
     }
 
-    /// Takes in what a job says that was leased at `leased_at`. Whether something ends that turns may have been put off for;
-    /// what is learned changes by little.
-    fn take(&mut self, report: &LaneReport, leased_at: Timestamp, now: Timestamp) -> bool {
+    /// Takes in what a claim's holder says. Whether something ends that turns may have been put off for; what is learned
+    /// changes by little.
+    fn take(&mut self, report: &LaneReport, claim: Claim, now: Timestamp) -> bool {
         match report {
             LaneReport::Served { .. } => {
                 self.failures = 0;
@@ -118,7 +118,7 @@ impl LaneState {
                 self.host.said(*controller, *every, *valid_for, at);
                 return self.pace.host_pace_changed(before, self.host.slowest(at), at);
             }
-            LaneReport::Unused { .. } => return self.pace.refund(leased_at.since_epoch()),
+            LaneReport::Unused { role, .. } => return self.pace.take_back(claim, *role),
         }
         false
     }
@@ -130,15 +130,15 @@ impl Model {
         self.lanes.get(lane).cloned().unwrap_or_default()
     }
 
-    /// Takes in a report of a job that was leased at `leased_at`. Whether it closed the lane, or for longer than it was.
-    pub(super) fn report(&mut self, report: &LaneReport, leased_at: Timestamp) -> bool {
+    /// Takes in a report of a claim's holder. Whether it closed the lane, or for longer than it was.
+    pub(super) fn report(&mut self, report: &LaneReport, claim: Claim) -> bool {
         let lane = report.lane();
         if lane.is_none() {
             return false;
         }
         let state = self.lanes.entry(lane.clone()).or_default();
         let (closed, slots) = (state.not_before, state.reopening);
-        let is_faster = state.take(report, leased_at, self.now);
+        let is_faster = state.take(report, claim, self.now);
         let is_closing = state.not_before != closed;
         let has_more_slots = state.reopening != slots && !is_closing;
         if has_more_slots || is_faster {
@@ -147,6 +147,18 @@ impl Model {
         // Who holds jobs ahead wants to hear of a closure as well.
         self.epoch += u64::from(is_closing || has_more_slots || is_faster);
         is_closing
+    }
+
+    /// Takes in which grants have been used: their lanes wait for those no more.
+    pub(super) fn have_started(&mut self, started: &[Started]) {
+        for Started { token, place } in started {
+            if let Some(state) = self.lanes.get_mut(&place.lane)
+                && state.pace.started((*token).into(), place.role)
+                && self.turns.reopen(&place.lane, self.now)
+            {
+                self.epoch += 1;
+            }
+        }
     }
 
     /// For how long a lane is closed, and why.

@@ -5,18 +5,17 @@
 
 use std::time::Duration;
 
-use longhaul_limiter::{Bounds, Lane, LaneRules, Role};
+use longhaul_limiter::{Bounds, Claim, Lane, LaneRules, PaceState, Role};
 
 use super::model::Model;
 use super::turns::ALONE;
+use crate::grant::{StartWindow, grant, visit_at};
 use crate::{
     Epoch, JobEvent, JobId, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob, Place, Result, Timestamp,
 };
 
 /// One job given in so many goes to a lower class than the highest waiting.
 pub(super) const LOWER_EVERY: u64 = 16;
-/// Nothing that was granted starts later than this (INV-COOLDOWN).
-const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 
 /// What a request may be given, whatever the lanes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +34,7 @@ struct Room {
 
 impl Model {
     pub(super) fn lease(&mut self, request: &LeaseRequest) -> Result<LeaseBatch> {
+        self.have_started(&request.started);
         self.sweep(&request.worker, request.max_losses)?;
         let mut jobs = self.repeated(request);
         if jobs.is_empty() && self.paused_until().is_none() {
@@ -58,7 +58,7 @@ impl Model {
             }
         }
         let (alone_waiting, next_open) = self.outlook(request);
-        Ok(LeaseBatch { jobs, next_open, alone_waiting, epoch: Epoch(self.epoch) })
+        Ok(LeaseBatch { jobs, next_open, alone_waiting, age: Duration::ZERO, epoch: Epoch(self.epoch) })
     }
 
     pub(super) fn eligible(&self, request: &LeaseRequest) -> Eligible {
@@ -80,7 +80,7 @@ impl Model {
             .held
             .iter()
             .filter(|id| self.jobs.get(id).is_some_and(|job| job.request == Some(request.number)));
-        held.filter_map(|id| self.leased(*id, Duration::ZERO, false)).collect()
+        held.filter_map(|id| self.leased(*id, StartWindow::OVER, false)).collect()
     }
 
     fn give_by_class(
@@ -121,7 +121,7 @@ impl Model {
         for lane in &lanes {
             let is_limited = self.is_limited(lane, &request.rules);
             let most = if is_limited { quantum.min(room.limited) } else { quantum };
-            if most == 0 && self.first_ready(lane, class, &request.rules).is_some() {
+            if most == 0 && self.first_ready(lane, class, request).is_some() {
                 room.all = 0;
                 break;
             }
@@ -144,7 +144,7 @@ impl Model {
     ) -> Result<usize> {
         let mut given = 0;
         while given < quantum
-            && let Some((_, role, id)) = self.first_ready(lane, class, &request.rules)
+            && let Some((_, role, id)) = self.first_ready(lane, class, request)
         {
             self.give(request, lane, role, id, jobs)?;
             given += 1;
@@ -163,7 +163,10 @@ impl Model {
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
         let paced = !self.bounds(lane, role, &request.rules).is_off();
-        let start_within = self.count(lane, role, &request.rules);
+        let fence = self.jobs.get(&id).map_or(0, |job| job.row.fence + 1);
+        let claim = Claim { job: id.0, fence };
+        // `first_ready` has seen that it can.
+        let start = self.count(lane, role, claim, &request.rules, request.lead).unwrap_or(StartWindow::OVER);
         let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
         self.transition(id, JobEvent::Lease, None, |job| {
             job.row.fence += 1;
@@ -172,13 +175,13 @@ impl Model {
             (job.request, job.leased_at, job.settled) = (Some(request.number), now, None);
         })?;
         self.grants += 1;
-        jobs.extend(self.leased(id, start_within, paced));
+        jobs.extend(self.leased(id, start, paced));
         Ok(())
     }
 
     /// The turn was had: it goes to the back, is put off until it can give, or ends.
     pub(super) fn end_of_visit(&mut self, request: &LeaseRequest, lane: &Lane, class: u8) {
-        match self.opens(lane, class, &request.rules) {
+        match self.opens(lane, class, &request.rules, request.lead) {
             Some(open_at) => self.turns.visited(lane, class, open_at),
             None => self.turns.end(lane, class),
         }
@@ -189,14 +192,19 @@ impl Model {
         &self,
         lane: &Lane,
         class: u8,
-        rules: &LaneRules,
+        request: &LeaseRequest,
     ) -> Option<(Timestamp, Role, JobId)> {
+        let rules = &request.rules;
         if self.is_full(lane, rules) {
             return None;
         }
         let heads = Role::ALL.into_iter().filter_map(|role| {
             let (available_at, id) = *self.lines.get(&(lane.clone(), class, role))?.first()?;
-            (self.opens_for(lane, role, available_at, rules) <= self.now).then_some((available_at, role, id))
+            (self.opens_for(lane, role, available_at, rules, request.lead) <= self.now).then_some((
+                available_at,
+                role,
+                id,
+            ))
         });
         heads.min_by_key(|(available_at, _, id)| (*available_at, *id))
     }
@@ -223,15 +231,36 @@ impl Model {
         Bounds::new(rules, others, host, lane, role)
     }
 
-    /// Counts a start that is allowed, and says for how long it may still happen.
-    pub(super) fn count(&mut self, lane: &Lane, role: Role, rules: &LaneRules) -> Duration {
-        let (bounds, now) = (self.bounds(lane, role, rules), self.now.since_epoch());
-        if !bounds.is_off() {
-            let state = &mut self.lanes.entry(lane.clone()).or_default().pace;
-            state.forget_before(now);
-            bounds.admit(state, now);
+    /// Grants a start to a claim, if the lane's pace allows one, and says when it may happen.
+    pub(super) fn count(
+        &mut self,
+        lane: &Lane,
+        role: Role,
+        claim: Claim,
+        rules: &LaneRules,
+        lead: Duration,
+    ) -> Option<StartWindow> {
+        let bounds = self.bounds(lane, role, rules);
+        if bounds.is_off() {
+            return Some(StartWindow::UNPACED);
         }
-        bounds.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX))
+        let spent = self.pace_of(lane, &bounds);
+        let pace = &mut self.lanes.entry(lane.clone()).or_default().pace;
+        *pace = spent;
+        grant(&bounds, pace, (claim, role), self.now, lead)
+    }
+
+    /// What is remembered of a lane's starts, with the grants of claims that have ended as spent: nobody waits for those.
+    fn pace_of(&self, lane: &Lane, bounds: &Bounds) -> PaceState {
+        let Some(state) = self.lanes.get(lane) else { return PaceState::default() };
+        let mut pace = state.pace.clone();
+        let ended =
+            |claim: &Claim| self.held(LeaseToken { job: JobId(claim.job), fence: claim.fence }).is_none();
+        let waited_for: Vec<Claim> = state.pace.waited_for(bounds).filter(ended).collect();
+        for claim in waited_for {
+            pace.spent(claim);
+        }
+        pace
     }
 
     fn is_full(&self, lane: &Lane, rules: &LaneRules) -> bool {
@@ -239,23 +268,37 @@ impl Model {
     }
 
     /// When a job of a lane that has a free slot may start.
-    fn opens_for(&self, lane: &Lane, role: Role, available_at: Timestamp, rules: &LaneRules) -> Timestamp {
+    fn opens_for(
+        &self,
+        lane: &Lane,
+        role: Role,
+        available_at: Timestamp,
+        rules: &LaneRules,
+        lead: Duration,
+    ) -> Timestamp {
         let Some(state) = self.lanes.get(lane) else { return available_at };
-        let opens = self.bounds(lane, role, rules).open_at(&state.pace);
-        available_at.max(state.closed_until()).max(Timestamp::at_least(opens))
+        let bounds = self.bounds(lane, role, rules);
+        let opens = visit_at(&bounds, &self.pace_of(lane, &bounds), self.now, lead);
+        available_at.max(state.closed_until()).max(opens)
     }
 
     /// When a turn may give, not before now; never while all slots are taken, and `None` if nothing is queued there.
-    pub(super) fn opens(&self, lane: &Lane, class: u8, rules: &LaneRules) -> Option<Timestamp> {
+    pub(super) fn opens(
+        &self,
+        lane: &Lane,
+        class: u8,
+        rules: &LaneRules,
+        lead: Duration,
+    ) -> Option<Timestamp> {
         let heads = Role::ALL.into_iter().filter_map(|role| {
             let (available_at, _) = *self.lines.get(&(lane.clone(), class, role))?.first()?;
-            Some(self.opens_for(lane, role, available_at, rules))
+            Some(self.opens_for(lane, role, available_at, rules, lead))
         });
         let first = heads.min()?;
         Some(if self.is_full(lane, rules) { Timestamp::NEVER } else { first.max(self.now) })
     }
 
-    fn leased(&self, id: JobId, start_within: Duration, paced: bool) -> Option<LeasedJob> {
+    fn leased(&self, id: JobId, start: StartWindow, paced: bool) -> Option<LeasedJob> {
         let row = &self.jobs.get(&id)?.row;
         Some(LeasedJob {
             token: LeaseToken { job: id, fence: row.fence },
@@ -269,7 +312,8 @@ impl Model {
             throttles: row.throttles,
             max_attempts: row.max_attempts,
             checkpoint: row.checkpoint.clone(),
-            start_within,
+            start_after: start.after,
+            start_within: start.within,
             paced,
         })
     }
@@ -279,7 +323,8 @@ impl Model {
     /// long as it waits.
     fn outlook(&self, request: &LeaseRequest) -> (bool, Option<Duration>) {
         let paused_until = self.paused_until().unwrap_or(self.now);
-        let alone = self.turns.lanes(ALONE).filter_map(|lane| self.opens(lane, ALONE, &request.rules));
+        let alone =
+            self.turns.lanes(ALONE).filter_map(|lane| self.opens(lane, ALONE, &request.rules, request.lead));
         let alone: Vec<Timestamp> = alone.map(|open_at| open_at.max(paused_until)).collect();
         let alone_waiting = alone.iter().any(|open_at| *open_at <= self.now);
         let opens = match self.eligible(request) {

@@ -18,7 +18,7 @@ impl Model {
             return Ok(Answer::PathTaken);
         }
         let throttles = job.row.throttles;
-        let (leased_at, leased_for) = (job.leased_at, job.row.place.lane.clone());
+        let leased_for = job.row.place.lane.clone();
         let is_charged = self.has_served_since(job.leased_at.min(job.row.available_at), settlement);
         let quiet = settlement.quiet();
         let (now, verdict) = (self.now, &settlement.verdict);
@@ -40,7 +40,7 @@ impl Model {
             job.settled = Some((settlement.clone(), state));
         }
         for report in settlement.reports(leased_for.as_str()) {
-            if self.report(report, leased_at) {
+            if self.report(report, token.into()) {
                 closed.insert(report.lane().clone());
             }
         }

@@ -41,7 +41,17 @@ async fn join(queue: &MemoryQueue) -> WorkerId {
 
 fn request(worker: &WorkerId, number: i64, max: usize, rules: LaneRules) -> LeaseRequest {
     let (worker, number) = (worker.clone(), RequestNumber(number));
-    LeaseRequest { worker, number, max, ahead: 0, alone: false, max_losses: 5, rules: Arc::new(rules) }
+    LeaseRequest {
+        worker,
+        number,
+        max,
+        ahead: 0,
+        alone: false,
+        max_losses: 5,
+        rules: Arc::new(rules),
+        lead: Duration::ZERO,
+        started: Vec::new(),
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,14 @@
 //! What lanes have to give: the jobs at the head of their queues.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use longhaul_limiter::{Lane, Role};
+use longhaul_limiter::{Claim, Lane, Role};
 use serde::Deserialize;
 use sqlx::Row as _;
+use std::collections::BTreeMap;
 
 use super::open::failed;
 use super::rows::{corrupt, list, unwritable};
 use super::tx::Tx;
+use crate::grant::StartWindow;
 use crate::{ArtifactId, Class, JobId, LeaseRequest, LeaseToken, LeasedJob, Place, Result};
 
 /// What of a job's row is given.
@@ -40,24 +39,32 @@ macro_rules! heads {
 }
 
 impl Head {
-    pub(super) fn leased(self, start_within: Duration) -> Result<LeasedJob> {
+    /// The claim that a lease of it makes.
+    pub(super) fn claim(&self) -> Claim {
+        Claim { job: self.id.0, fence: self.fence + 1 }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        Role::parse(&self.role).unwrap_or(Role::Artifact)
+    }
+
+    pub(super) fn leased(self, start: StartWindow) -> Result<LeasedJob> {
         let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        let role = self.role();
         Ok(LeasedJob {
             token: LeaseToken { job: self.id, fence: self.fence },
             artifact_id: ArtifactId::new(self.artifact_id)?,
             payload: self.payload,
             resolver_hint: self.resolver_hint,
-            place: Place {
-                lane: Lane::new(self.lane).map_err(corrupt("a lane"))?,
-                role: Role::parse(&self.role).unwrap_or(Role::Artifact),
-            },
+            place: Place { lane: Lane::new(self.lane).map_err(corrupt("a lane"))?, role },
             priority: Class::new(u8::try_from(self.priority).unwrap_or(0))?,
             attempts: number(self.attempts),
             losses: number(self.losses),
             throttles: number(self.throttles),
             max_attempts: self.max_attempts.and_then(|max| u32::try_from(max).ok()),
             checkpoint: self.checkpoint,
-            start_within,
+            start_after: start.after,
+            start_within: start.within,
             paced: false,
         })
     }
@@ -132,7 +139,7 @@ pub(super) async fn repeat(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Ve
         .map_err(failed)?;
     let mut given: Vec<Head> = list(row.get(0))?;
     given.sort_by_key(|head| head.id);
-    given.into_iter().map(|head| head.leased(Duration::ZERO)).collect()
+    given.into_iter().map(|head| head.leased(StartWindow::OVER)).collect()
 }
 
 /// What the plans are kept of.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use longhaul_limiter::{Controllers, HostPace, Lane, LaneRules, PaceState, PenaltyBox, StatedLimits};
+use longhaul_limiter::{Claim, Controllers, HostPace, Lane, LaneRules, PaceState, PenaltyBox, StatedLimits};
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
 use super::open::failed;
 use super::rows::{Changes, corrupt, list, unwritable};
 use super::tx::Tx;
-use crate::{LaneClosure, LaneReport, Result, Timestamp};
+use crate::{LaneClosure, LaneReport, Result, Started, Timestamp};
 
 /// Failures in a row that are a strike.
 const FAILURES_STRIKE: i64 = 5;
@@ -125,9 +125,9 @@ impl LaneState {
         })
     }
 
-    /// Takes in what a job says that was leased at `leased_at`. True if something ends that turns may have been put off
-    /// for; what is learned changes by little.
-    fn apply(&mut self, report: &LaneReport, leased_at: Timestamp, now: Timestamp) -> Result<bool> {
+    /// Takes in what a claim's holder says. True if something ends that turns may have been put off for; what is learned
+    /// changes by little.
+    fn apply(&mut self, report: &LaneReport, claim: Claim, now: Timestamp) -> Result<bool> {
         match report {
             LaneReport::Served { .. } => {
                 self.failures = 0;
@@ -176,9 +176,9 @@ impl LaneState {
                 self.set_controllers(&host)?;
                 return self.host_pace_changed(before, host.slowest(at), now);
             }
-            LaneReport::Unused { .. } => {
+            LaneReport::Unused { role, .. } => {
                 let mut pace = self.pace()?;
-                if pace.refund(leased_at.since_epoch()) {
+                if pace.take_back(claim, *role) {
                     self.set_pace(pace, now)?;
                     return Ok(true);
                 }
@@ -234,7 +234,12 @@ impl LaneState {
 /// The limits that other processes state, a JSON list of texts.
 pub(super) fn stated(list: &str) -> Result<Vec<LaneRules>> {
     let texts: BTreeSet<String> = serde_json::from_str(list).map_err(corrupt("the limits of a process"))?;
-    Ok(texts.into_iter().map(|text| StatedLimits::from_text(text).rules()).collect())
+    Ok(rules_of(texts))
+}
+
+/// The limits that processes state.
+pub(super) fn rules_of(texts: impl IntoIterator<Item = String>) -> Vec<LaneRules> {
+    texts.into_iter().map(|text| StatedLimits::from_text(text).rules()).collect()
 }
 
 const LOAD: &str = concat!(
@@ -257,17 +262,17 @@ pub(super) fn by_name(lanes: Vec<LaneState>) -> BTreeMap<String, LaneState> {
     lanes.into_iter().map(|state| (state.lane.clone(), state)).collect()
 }
 
-/// Writes lanes that stand under a path of the JSON text ?1. A macro, since statements are literals.
+/// Writes lanes that stand in a JSON text, which is named as `jsonb_each` takes it. A macro, since statements are literals.
 macro_rules! upsert_lanes {
-    ($path:literal) => {
+    ($list:literal) => {
         concat!(
             "INSERT INTO lanes (lane, not_before, cause, reopening, failures, served_at, penalty, pace, paused_until,
                  pause_reason, host)
              SELECT value ->> 'lane', value ->> 'not_before', value ->> 'cause', value ->> 'reopening',
                  value ->> 'failures', value ->> 'served_at', value ->> 'penalty', value ->> 'pace',
                  value ->> 'paused_until', value ->> 'pause_reason', value ->> 'host'
-             FROM jsonb_each(?1, ",
-            $path,
+             FROM jsonb_each(",
+            $list,
             ") WHERE true
              ON CONFLICT (lane) DO UPDATE SET not_before = excluded.not_before, cause = excluded.cause,
                  reopening = excluded.reopening, failures = excluded.failures, served_at = excluded.served_at,
@@ -292,7 +297,7 @@ macro_rules! upsert_turns {
 }
 pub(super) use upsert_turns;
 
-const STORE: &str = upsert_lanes!("'$'");
+const STORE: &str = upsert_lanes!("?1");
 
 /// Writes what is remembered of one lane.
 pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
@@ -305,25 +310,35 @@ pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
     Ok(())
 }
 
-/// Takes reports in, oldest first, each with when its job was leased, and adds the lanes that change. Returns those that
-/// are closed, or for longer than they were.
+/// Takes in what has started, and reports, oldest first, each with its job's claim, and adds the lanes that change. Returns those that are closed,
+/// or for longer than they were.
 pub(super) fn report(
     changes: &mut Changes,
     mut states: BTreeMap<String, LaneState>,
-    reports: &[(&LaneReport, Timestamp)],
+    reports: &[(&LaneReport, Claim)],
+    started: &[Started],
     now: Timestamp,
 ) -> Result<Vec<LaneClosure>> {
     let before = states.clone();
-    for (report, leased_at) in reports {
+    for Started { token, place } in started {
+        if let Some(state) = states.get_mut(place.lane.as_str()) {
+            let mut pace = state.pace()?;
+            if pace.started((*token).into(), place.role) {
+                state.set_pace(pace, now)?;
+                changes.freed([state.lane.clone()]);
+            }
+        }
+    }
+    for (report, claim) in reports {
         if let Some(state) = states.get_mut(report.lane().as_str())
-            && state.apply(report, *leased_at, now)?
+            && state.apply(report, *claim, now)?
         {
-            changes.freed([state.lane.clone()]);
+            changes.reopened([state.lane.clone()]);
         }
     }
     // A lane that reopens has more slots than when its turn was put off for want of one.
     let reopened = states.values().filter(|state| before[&state.lane].reopening != state.reopening);
-    changes.freed(reopened.map(|state| state.lane.clone()));
+    changes.reopened(reopened.map(|state| state.lane.clone()));
     let closed = states.values().filter(|state| before[&state.lane].not_before < state.not_before);
     let closed = closed.map(|state| state.closure(now)).collect::<Result<_>>()?;
     // Who holds jobs ahead wants to hear of a closure.
@@ -375,16 +390,7 @@ pub(super) async fn reopen_turns(tx: &mut Tx<'_>, lane: Option<&str>) -> Result<
     Ok(())
 }
 
-const SLOTS_TAKEN: &str = "SELECT count(*) FROM jobs WHERE slot = ? AND id <> ?";
-
-/// How many slots are taken in a lane, without counting one job.
-pub(super) async fn slots_taken(tx: &mut Tx<'_>, lane: &str, without: i64) -> Result<u32> {
-    let row =
-        sqlx::query(SLOTS_TAKEN).bind(lane).bind(without).fetch_one(&mut *tx.conn).await.map_err(failed)?;
-    Ok(u32::try_from(row.get::<i64, _>(0)).unwrap_or(u32::MAX))
-}
-
 /// What the plans are kept of.
 #[cfg(test)]
 pub(super) const STATEMENTS: super::plans::Statements =
-    super::plans::named![LOAD, STORE, LOWER_TURNS, REOPEN_LANE, REOPEN_TURNS, SLOTS_TAKEN];
+    super::plans::named![LOAD, STORE, LOWER_TURNS, REOPEN_LANE, REOPEN_TURNS];

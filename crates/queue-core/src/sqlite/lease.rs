@@ -5,9 +5,10 @@
 //! there are. A turn that gave goes to the back (`open_at` = now, a later `visit`); one that could not is put off
 //! until it can, so that the next pass does not meet it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use longhaul_limiter::{Bounds, Lane, LaneRules, PaceState, Role};
+use longhaul_limiter::{Bounds, Claim, Lane, LaneRules, PaceState, Role};
 use serde::Serialize;
 use sqlx::Row as _;
 
@@ -17,6 +18,7 @@ use super::open::{Inner, failed};
 use super::rows::{ALONE, corrupt, list, unwritable};
 use super::tx::Tx;
 use super::workers;
+use crate::grant::{grant, visit_at, waits_for_a_start};
 use crate::{
     JobEvent, JobId, JobState, LeaseBatch, LeaseRequest, LeasedJob, RequestNumber, Result, Timestamp,
 };
@@ -25,8 +27,6 @@ use crate::{
 const PASS_MAX: usize = 256;
 /// One lease in so many goes to a lower class than the highest waiting.
 const LOWER_EVERY: i64 = 16;
-/// Nothing that was granted starts later than this (INV-COOLDOWN).
-pub(super) const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 
 /// A batch and the store's time at which it was true.
 #[derive(Debug)]
@@ -41,8 +41,10 @@ impl Inner {
         let Leased { mut batch, at } = leased;
         let spent = self.anchor.now().after(at);
         for job in &mut batch.jobs {
+            job.start_after = job.start_after.saturating_sub(spent);
             job.start_within = job.start_within.saturating_sub(spent);
         }
+        batch.age = spent;
         batch.next_open = batch.next_open.map(|wait| wait.saturating_sub(spent));
         batch
     }
@@ -82,7 +84,10 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
     }
     let (alone_waiting, next_open) = outlook(tx, request, &opening);
     let jobs = repeated.into_iter().chain(given.jobs.into_iter().map(|choice| choice.job)).collect();
-    Ok(Leased { batch: LeaseBatch { jobs, next_open, alone_waiting, epoch: tx.epoch() }, at: tx.now })
+    Ok(Leased {
+        batch: LeaseBatch { jobs, next_open, alone_waiting, age: Duration::ZERO, epoch: tx.epoch() },
+        at: tx.now,
+    })
 }
 
 /// A request with what binds it beside its own rules.
@@ -262,6 +267,10 @@ impl Visit {
         self.cap.map_or(u32::MAX, |cap| cap.saturating_sub(self.taken + self.given))
     }
 
+    fn waits_for_a_start(&self, now: Timestamp, lead: Duration) -> bool {
+        self.bounds.iter().any(|bounds| waits_for_a_start(bounds, &self.pace, now, lead))
+    }
+
     fn could_give(&self, now: Timestamp) -> bool {
         self.free() > 0 && self.state.closed_until() <= now
     }
@@ -286,7 +295,7 @@ async fn take(
         }
         // Rounded down, so that the last lanes of the pass are not left without: what remains is the next pass'.
         let quantum = (wanted / visits.len()).max(1);
-        let chosen = choose(tx, class, quantum, wanted, room, &mut visits).await?;
+        let chosen = choose(tx, request, class, (quantum, wanted), room, &mut visits).await?;
         given.classes = Some(write(tx, request, class, &chosen, &visits).await?);
         given.jobs.extend(chosen);
     }
@@ -314,7 +323,8 @@ async fn visits(tx: &mut Tx<'_>, asked: &Asked<'_>, class: i64, limit: usize) ->
         .map_err(failed)?;
     let mut open: Vec<(i64, i64, u32, LaneState)> = list(row.get(0))?;
     open.sort_by_key(|(open_at, visit, ..)| (*open_at, *visit));
-    open.into_iter()
+    let mut visits: Vec<Visit> = open
+        .into_iter()
         .map(|(_, _, taken, state)| {
             let lane = Lane::new(state.lane.clone()).map_err(corrupt("a lane"))?;
             let cap = if lane.is_none() { None } else { state.cap(rules.cap(&lane)) };
@@ -335,7 +345,45 @@ async fn visits(tx: &mut Tx<'_>, asked: &Asked<'_>, class: i64, limit: usize) ->
                 is_limited,
             })
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    spend_what_nobody_holds(tx, asked.request.lead, &mut visits).await?;
+    Ok(visits)
+}
+
+const HELD_STILL: &str = "SELECT json_group_array(json_array(id, lease_token)) FROM jobs
+         WHERE id IN (SELECT value FROM jsonb_each(?1)) AND state = 'in_progress'";
+
+/// Grants of claims that have ended are spent: nobody waits for those who used them and had no need to say so, nor for those
+/// whose process is gone. Asked only where a lane would have to wait.
+async fn spend_what_nobody_holds(tx: &mut Tx<'_>, lead: Duration, visits: &mut [Visit]) -> Result<()> {
+    let now = tx.now;
+    let waited_for = |visit: &Visit| -> Vec<Claim> {
+        let waits = visit.bounds.iter().filter(|bounds| waits_for_a_start(bounds, &visit.pace, now, lead));
+        waits.flat_map(|bounds| visit.pace.waited_for(bounds)).collect()
+    };
+    let claims: Vec<(usize, Claim)> = visits
+        .iter()
+        .enumerate()
+        .flat_map(|(index, visit)| waited_for(visit).into_iter().map(move |claim| (index, claim)))
+        .collect();
+    if claims.is_empty() {
+        return Ok(());
+    }
+    let ids: BTreeSet<i64> = claims.iter().map(|(_, claim)| claim.job).collect();
+    let row = sqlx::query(HELD_STILL)
+        .bind(serde_json::to_string(&ids).map_err(unwritable)?)
+        .fetch_one(&mut *tx.conn)
+        .await
+        .map_err(failed)?;
+    let held: Vec<(i64, i64)> = list(row.get(0))?;
+    let held: BTreeSet<Claim> = held.into_iter().map(|(job, fence)| Claim { job, fence }).collect();
+    for (index, claim) in claims {
+        if !held.contains(&claim) {
+            let visit = &mut visits[index];
+            visit.pace_changed |= visit.pace.spent(claim);
+        }
+    }
+    Ok(())
 }
 
 /// Chooses what each visited lane gives: at most its quantum, its free slots (INV-CAP) and what its pace allows at
@@ -343,9 +391,9 @@ async fn visits(tx: &mut Tx<'_>, asked: &Asked<'_>, class: i64, limit: usize) ->
 /// visited, and there is no room any more (INV-FAIR).
 async fn choose(
     tx: &mut Tx<'_>,
+    request: &LeaseRequest,
     class: i64,
-    quantum: usize,
-    wanted: usize,
+    (quantum, wanted): (usize, usize),
     room: &mut Room,
     visits: &mut Vec<Visit>,
 ) -> Result<Vec<Choice>> {
@@ -355,28 +403,27 @@ async fn choose(
     let mut chosen = Vec::new();
     let mut visited = 0;
     for visit in &mut *visits {
-        let mut start_within = START_WITHIN_MAX;
         let (mut here, mut no_worker) = (0, false);
         for head in heads.remove(visit.lane.as_str()).unwrap_or_default() {
             if here == quantum || chosen.len() == wanted || visit.free() == 0 {
                 break;
             }
-            let mut job = head.leased(start_within)?;
-            let bounds = &visit.bounds[job.place.role as usize];
+            let bounds = &visit.bounds[head.role() as usize];
             if visit.is_limited && room.limited == 0 {
-                if Timestamp::at_least(bounds.open_at(&visit.pace)) > tx.now {
+                if visit_at(bounds, &visit.pace, tx.now, request.lead) > tx.now {
                     continue;
                 }
                 no_worker = here == 0;
                 break;
             }
-            if !bounds.admit(&mut visit.pace, tx.now.since_epoch()) {
+            let claim = (head.claim(), head.role());
+            if !bounds.has_room(&visit.pace) {
                 continue;
             }
-            visit.pace_changed |= !bounds.is_off();
-            start_within =
-                bounds.start_within().map_or(START_WITHIN_MAX, |within| within.min(START_WITHIN_MAX));
-            (job.start_within, job.paced) = (start_within, !bounds.is_off());
+            let Some(start) = grant(bounds, &mut visit.pace, claim, tx.now, request.lead) else { continue };
+            let mut job = head.leased(start)?;
+            job.paced = !bounds.is_off();
+            visit.pace_changed |= job.paced;
             job.token.fence += 1;
             here += 1;
             room.limited -= usize::from(visit.is_limited);
@@ -415,6 +462,8 @@ type Again<'v> = (&'v str, i64);
 struct NextTurn<'v> {
     lane: &'v str,
     visit: i64,
+    /// Whether it waits for a slot, or for the holders of earlier grants: what frees one puts it forward.
+    waits: bool,
     metadata: i64,
     landing: i64,
     artifact: i64,
@@ -429,12 +478,13 @@ const WRITE: &str = concat!(
     "UPDATE OR ROLLBACK jobs SET state = 'in_progress', slot = nullif(lane, ''), lease_token = lease_token + 1,
          lease_request = ?1 ->> 'request', leased_at = ?2, worker_id = ?1 ->> 'worker', settlement = NULL, updated_at = ?2
      WHERE id IN (SELECT value FROM jsonb_each(?3, '$[0]'));",
-    lanes::upsert_lanes!("'$.lanes'"),
+    lanes::upsert_lanes!("?1, '$.lanes'"),
     ";",
-    "INSERT OR ROLLBACK INTO turns (lane, class, open_at, visit)
-     SELECT lane, class, max(?2, min(coalesce(max(m, metadata), never), coalesce(max(l, landing), never),
+    "INSERT OR ROLLBACK INTO turns (lane, class, waits, open_at, visit)
+     SELECT lane, class, waits, max(?2, min(coalesce(max(m, metadata), never), coalesce(max(l, landing), never),
                                      coalesce(max(a, artifact), never))), visit
      FROM (SELECT t.value ->> 'lane' AS lane, ?1 ->> 'class' AS class, t.value ->> 'visit' AS visit,
+               t.value ->> 'waits' AS waits,
                t.value ->> 'metadata' AS metadata, t.value ->> 'landing' AS landing, t.value ->> 'artifact' AS artifact,
                9223372036854775807 AS never, ",
     head!("metadata"),
@@ -444,10 +494,11 @@ const WRITE: &str = concat!(
     head!("artifact"),
     " AS a FROM jsonb_each(?1, '$.turns') t)
      WHERE coalesce(m, l, a) IS NOT NULL
-     ON CONFLICT (lane, class) DO UPDATE SET open_at = excluded.open_at, visit = excluded.visit;",
+     ON CONFLICT (lane, class) DO UPDATE
+     SET open_at = excluded.open_at, visit = excluded.visit, waits = excluded.waits;",
     "DELETE FROM turns WHERE lane IN (SELECT value ->> 'lane' FROM jsonb_each(?1, '$.turns')) AND class = ?1 ->> 'class'
          AND NOT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND lane = turns.lane AND class = turns.class);",
-    "UPDATE turns SET open_at = ?2, visit = q.value ->> 1 FROM jsonb_each(?3, '$[1]') q
+    "UPDATE turns SET open_at = ?2, visit = q.value ->> 1, waits = 0 FROM jsonb_each(?3, '$[1]') q
      WHERE lane = q.value ->> 0 AND +class = ?1 ->> 'class';",
     "SELECT ",
     class_openings!()
@@ -468,10 +519,11 @@ async fn write(
             again.push((visit.lane.as_str(), tx.tally.visits));
             continue;
         }
-        let [metadata, landing, artifact] = opens(visit).map(|at| at.0);
+        let [metadata, landing, artifact] = opens(visit, tx.now, request.lead).map(|at| at.0);
         turns.push(NextTurn {
             lane: visit.lane.as_str(),
             visit: tx.tally.visits,
+            waits: visit.free() == 0 || visit.waits_for_a_start(tx.now, request.lead),
             metadata,
             landing,
             artifact,
@@ -499,12 +551,12 @@ async fn write(
 }
 
 /// When each role of a lane may give next; never, until something happens, if all slots are taken.
-fn opens(visit: &Visit) -> [Timestamp; 3] {
+fn opens(visit: &Visit, now: Timestamp, lead: Duration) -> [Timestamp; 3] {
     if visit.free() == 0 {
         return [Timestamp::NEVER; 3];
     }
     let closed_until = visit.state.closed_until();
-    visit.bounds.each_ref().map(|bounds| closed_until.max(Timestamp::at_least(bounds.open_at(&visit.pace))))
+    visit.bounds.each_ref().map(|bounds| closed_until.max(visit_at(bounds, &visit.pace, now, lead)))
 }
 
 /// Whether a job that must run alone could be leased, and when it is worth asking again although nothing happens.
@@ -529,4 +581,5 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
 
 /// What the plans are kept of.
 #[cfg(test)]
-pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![OPENING, VISITS, WRITE];
+pub(super) const STATEMENTS: super::plans::Statements =
+    super::plans::named![OPENING, VISITS, HELD_STILL, WRITE];

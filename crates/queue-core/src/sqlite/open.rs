@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 
 use super::SqliteQueue;
+use super::admit::Admissions;
 use super::anchor::Anchor;
 use super::checkpoint::{self, COPY_EVERY, Log};
 use super::home::Home;
@@ -21,11 +22,12 @@ use super::writer::{Writer, WriterParts};
 use crate::{ErrorKind, QueueError, Result};
 
 /// Every migration so far; a database's `user_version` says how many it has had.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/sqlite/0001_queue.sql"),
     include_str!("../../migrations/sqlite/0002_store.sql"),
     include_str!("../../migrations/sqlite/0003_limits.sql"),
     include_str!("../../migrations/sqlite/0004_host_pace.sql"),
+    include_str!("../../migrations/sqlite/0005_grants.sql"),
 ];
 
 /// How long SQLite itself waits for a lock. Ours come first, so this only meets foreign tools on the file.
@@ -84,6 +86,7 @@ pub(super) struct Inner {
     pub(super) id: String,
     pub(super) path: PathBuf,
     pub(super) writer: Writer,
+    pub(super) admissions: Arc<Admissions>,
     pub(super) anchor: Arc<Anchor>,
     pub(super) locks: Arc<Locks>,
     pub(super) readers: SqlitePool,
@@ -187,6 +190,7 @@ impl SqliteQueue {
             id,
             path: path.clone(),
             writer,
+            admissions: Arc::default(),
             anchor,
             locks,
             readers,

@@ -81,6 +81,8 @@ async fn queue(folder: &tempfile::TempDir) -> SqliteConnection {
         alone: false,
         max_losses: 5,
         rules: Arc::clone(&rules),
+        lead: Duration::ZERO,
+        started: Vec::new(),
     };
     let held = queue.lease(&request(1)).await.expect("leased").jobs;
     let verdict = |number: usize| {

@@ -84,18 +84,18 @@ pub(super) fn list<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
     serde_json::from_str(text).map_err(corrupt("a row"))
 }
 
-/// Puts the turns forward of the lanes in a JSON list, in which a slot became free. All that are put off, whatever
-/// for: a turn that waited for a slot may have been lowered since to the time of a delayed job, and would sleep until
-/// then although a slot is free.
+/// Puts the turns forward that wait for a slot or for a start, of the lanes in a JSON list. Such a turn may have been lowered
+/// since to the time of a delayed job, and would sleep until then although a slot is free.
 macro_rules! freed {
     ($list:literal) => {
         concat!(
             "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM jsonb_each(",
             $list,
-            ")) AND open_at > ?2"
+            ")) AND waits AND open_at > ?2"
         )
     };
 }
+pub(super) use freed;
 
 impl JobRow {
     pub(super) fn state(&self) -> Result<JobState> {
@@ -124,6 +124,7 @@ pub(super) struct Changes {
     counts: Vec<(JobState, JobState)>,
     history: Vec<History>,
     freed: BTreeSet<String>,
+    reopened: BTreeSet<String>,
     waiting: BTreeMap<(String, i64), i64>,
     lanes: Vec<LaneState>,
     left: Vec<(String, i64)>,
@@ -199,7 +200,12 @@ impl Changes {
         self.lanes.extend(lanes);
     }
 
-    /// Adds lanes that can give again something that they could not: their turns are put forward.
+    /// Adds lanes whose turns are put forward, whatever they were put off for.
+    pub(super) fn reopened(&mut self, lanes: impl IntoIterator<Item = String>) {
+        self.reopened.extend(lanes);
+    }
+
+    /// Adds lanes in which a slot was freed or a grant used: the turns that wait for that are put forward.
     pub(super) fn freed(&mut self, lanes: impl IntoIterator<Item = String>) {
         self.freed.extend(lanes);
     }
@@ -210,7 +216,8 @@ impl Changes {
             tx.count(Some(*from), *to, 1);
         }
         tx.weight += self.lanes.len() + self.waiting.len();
-        tx.wake |= self.wake || !self.waiting.is_empty() || !self.freed.is_empty();
+        tx.wake |=
+            self.wake || !self.waiting.is_empty() || !self.freed.is_empty() || !self.reopened.is_empty();
         // Only a job that was leased often can have too many lines of history, or one that operators act upon.
         let leased_often = |row: &&JobRow| row.lease_token > HISTORY_MAX / 2;
         let by_operators = self.history.iter().filter(|line| line.by_operator).map(|line| line.job);
@@ -226,16 +233,20 @@ impl Changes {
             history: &self.history,
             lanes: &self.lanes,
             freed: &self.freed,
+            reopened: &self.reopened,
             left: &self.left,
         };
         // Each text is parsed once for each statement that reads it, so the rows have one of their own.
-        let freed = if follows.is_only_freed() { &self.freed } else { &BTreeSet::new() };
-        if !self.ended.is_empty() || !freed.is_empty() {
+        let nothing = BTreeSet::new();
+        let (freed, lanes) =
+            if follows.is_little() { (&self.freed, &self.lanes[..]) } else { (&nothing, &[][..]) };
+        if !self.ended.is_empty() || !freed.is_empty() || !lanes.is_empty() {
             let ended: Vec<Ending<'_>> = self.ended.iter().map(ending).collect();
-            sqlx::query(ENDED)
+            let text = if lanes.is_empty() { ENDED } else { ENDED_AND_LANES };
+            sqlx::query(text)
                 .bind(serde_json::to_string(&ended).map_err(unwritable)?)
                 .bind(tx.now.0)
-                .bind(serde_json::to_string(freed).map_err(unwritable)?)
+                .bind(serde_json::to_string(&Little { freed, lanes }).map_err(unwritable)?)
                 .execute(&mut *tx.conn)
                 .await
                 .map_err(failed)?;
@@ -243,7 +254,7 @@ impl Changes {
         if !self.rows.is_empty() {
             write(tx, ROWS, &self.rows).await?;
         }
-        if !follows.is_only_freed() {
+        if !follows.is_little() {
             write(tx, FOLLOWS, &follows).await?;
         }
         Ok(())
@@ -304,26 +315,41 @@ struct Follows<'c> {
     lanes: &'c [LaneState],
     turns: Vec<(&'c str, i64, i64, i64)>,
     freed: &'c BTreeSet<String>,
+    reopened: &'c BTreeSet<String>,
     left: &'c [(String, i64)],
 }
 
 impl Follows<'_> {
-    /// Whether at most slots became free, as where jobs just end.
-    fn is_only_freed(&self) -> bool {
-        self.history.is_empty() && self.lanes.is_empty() && self.turns.is_empty() && self.left.is_empty()
+    /// Whether at most slots became free and lanes changed, as where jobs just end.
+    fn is_little(&self) -> bool {
+        self.history.is_empty() && self.turns.is_empty() && self.left.is_empty() && self.reopened.is_empty()
     }
 }
 
-/// Jobs that a settlement ended, and the slots that this freed if nothing else follows; ?1 is a list of [`ending`]s, ?3
-/// one of lanes. What the jobs keep from before stays untouched.
-const ENDED: &str = concat!(
-    "UPDATE OR ROLLBACK jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
+/// What follows where jobs just end.
+#[derive(Serialize)]
+struct Little<'c> {
+    freed: &'c BTreeSet<String>,
+    lanes: &'c [LaneState],
+}
+
+/// Jobs that a settlement ended, and the slots that this freed if little else follows; ?1 is a list of [`ending`]s, ?3 a
+/// [`Little`]. What the jobs keep from before stays untouched.
+macro_rules! ended {
+    () => {
+        concat!(
+            "UPDATE OR ROLLBACK jobs SET state = q.value ->> 1, slot = NULL, reason = q.value ->> 2, attempts = q.value ->> 3,
          settlement = q.value ->> 4, last_error = q.value ->> 5, outcome_json = q.value ->> 6, store = q.value ->> 7,
          path = q.value ->> 8, sha256 = q.value ->> 9, published = q.value ->> 10, lease_request = NULL,
          worker_id = NULL, checkpoint = NULL, finished_at = ?2, updated_at = ?2
      FROM jsonb_each(?1) q WHERE jobs.id = q.value ->> 0;",
-    freed!("?3")
-);
+            freed!("?3, '$.freed'")
+        )
+    };
+}
+
+const ENDED: &str = ended!();
+const ENDED_AND_LANES: &str = concat!(ended!(), ";", lanes::upsert_lanes!("?3, '$.lanes'"));
 
 /// All other jobs that changed; ?1 is a list of [`JobRow`]s.
 const ROWS: &str = "UPDATE OR ROLLBACK jobs SET state = q.value ->> 'state', lane = q.value ->> 'lane', role = q.value ->> 'role',
@@ -343,10 +369,11 @@ const FOLLOWS: &str = concat!(
     "DELETE FROM history WHERE id IN (
          SELECT h.id FROM jsonb_each(?1, '$.long') q JOIN history h ON h.job = q.value
          WHERE h.id <= (SELECT id FROM history WHERE job = q.value ORDER BY id DESC LIMIT 1 OFFSET 32));",
-    lanes::upsert_lanes!("'$.lanes'"),
+    lanes::upsert_lanes!("?1, '$.lanes'"),
     ";",
     freed!("?1, '$.freed'"),
     ";",
+    "UPDATE turns SET open_at = ?2 WHERE lane IN (SELECT value FROM jsonb_each(?1, '$.reopened')) AND open_at > ?2;",
     lanes::upsert_turns!("'$.turns'"),
     ";",
     "DELETE FROM turns WHERE lane IN (SELECT value ->> 0 FROM jsonb_each(?1, '$.left'))
@@ -438,4 +465,4 @@ pub(super) fn texts(rows: &[SqliteRow]) -> Vec<String> {
 /// What the plans are kept of.
 #[cfg(test)]
 pub(super) const STATEMENTS: super::plans::Statements =
-    super::plans::named![ENDED, ROWS, FOLLOWS, LOAD, CHECKPOINT, PUBLISHED, CACHE_PUT];
+    super::plans::named![ENDED, ENDED_AND_LANES, ROWS, FOLLOWS, LOAD, CHECKPOINT, PUBLISHED, CACHE_PUT];

@@ -10,7 +10,7 @@ use super::lanes::{self, LaneState, lane_state};
 use super::open::failed;
 use super::rows::{Changes, JobRow, ending_row, job_row, list, unwritable};
 use super::tx::Tx;
-use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Timestamp, Verdict};
+use crate::{Answer, JobState, LaneClosure, LaneReport, Place, Result, Settlement, Started, Verdict};
 
 /// A batch with all that can be worked out before the transaction, in which nobody else can write.
 #[derive(Debug)]
@@ -22,13 +22,18 @@ pub(super) struct Batch {
     asked: String,
     /// Whether it only ends jobs, as most do: then little of their rows is needed.
     only_ends: bool,
+    /// What has started of what was granted before.
+    started: Vec<Started>,
 }
 
 impl Batch {
-    pub(super) fn new(settlements: &[Settlement]) -> Result<Self> {
+    pub(super) fn new(settlements: &[Settlement], started: &[Started]) -> Result<Self> {
+        let mut lanes = lanes::named(settlements.iter().flat_map(|settlement| &settlement.lanes));
+        let paced = started.iter().map(|started| &started.place.lane).filter(|lane| !lane.is_none());
+        lanes.extend(paced.map(|lane| lane.as_str().to_owned()));
         let asked = serde_json::json!({
             "ids": settlements.iter().map(|settlement| settlement.token.job).collect::<Vec<_>>(),
-            "lanes": lanes::named(settlements.iter().flat_map(|settlement| &settlement.lanes)),
+            "lanes": lanes,
             "paths": settlements.iter().filter_map(|settlement| path_key(&settlement.verdict)).collect::<HashSet<_>>(),
         });
         Ok(Self {
@@ -36,13 +41,14 @@ impl Batch {
             fingerprints: settlements.iter().map(fingerprint).collect::<Result<_>>()?,
             asked: asked.to_string(),
             only_ends: settlements.iter().all(|settlement| settlement.verdict.is_terminal()),
+            started: started.to_vec(),
         })
     }
 }
 
 /// Settles a batch. Answers in order, and the lanes that its reports closed.
 pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer>, Vec<LaneClosure>)> {
-    if batch.settlements.is_empty() {
+    if batch.settlements.is_empty() && batch.started.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
     let Known { held, lanes: states, mut taken } = known(tx, batch).await?;
@@ -71,7 +77,6 @@ pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer
             continue;
         }
         let Some(mut row) = held.get(&id).cloned() else { continue };
-        let leased_at = Timestamp(row.leased_at.unwrap_or_default());
         let leased_for = row.lane.clone();
         row.store = row.worker_store.take();
         row.unserved = !has_served(settlement, &row, &states, &served_here);
@@ -86,11 +91,11 @@ pub(super) async fn settle(tx: &mut Tx<'_>, batch: &Batch) -> Result<(Vec<Answer
             if let LaneReport::Served { lane } = report {
                 served_here.insert(lane.as_str());
             }
-            reports.push((report, leased_at));
+            reports.push((report, settlement.token.into()));
         }
         answers.push(Answer::Recorded(to));
     }
-    let closed = lanes::report(&mut changes, states, &reports, tx.now)?;
+    let closed = lanes::report(&mut changes, states, &reports, &batch.started, tx.now)?;
     changes.write(tx).await?;
     Ok((answers, closed))
 }

@@ -44,7 +44,7 @@ pub(super) enum Urgency {
 pub(super) type Carried<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 't>>;
 
 /// A call that waits for the writer. Carried out possibly twice, answered once.
-trait Call: Send {
+pub(super) trait Call: Send {
     fn urgency(&self) -> Urgency;
     fn carry_out<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> Carried<'t, ()>;
     fn answer(self: Box<Self>, committed: Result<()>);
@@ -138,6 +138,14 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// A place in the queue of calls. Cancel-safe.
+    pub(super) async fn way(&self) -> Result<mpsc::Permit<'_, Box<dyn Call>>> {
+        let ended = || QueueError::new(ErrorKind::Unavailable, "the queue was closed");
+        self.calls.reserve().await.map_err(|_| ended())
+    }
+}
+
 impl Inner {
     /// Has `work` carried out in a transaction and returns its result once that is committed.
     pub(super) async fn write<F, T>(&self, urgency: Urgency, work: F) -> Result<T>
@@ -149,7 +157,7 @@ impl Inner {
         let ended = || QueueError::new(ErrorKind::Unavailable, "the queue was closed");
         let (reply, answer) = oneshot::channel();
         let call = Request { urgency, work, result: None, reply };
-        self.writer.calls.send(Box::new(call)).await.map_err(|_| ended())?;
+        self.writer.way().await?.send(Box::new(call));
         answer.await.map_err(|_| ended())?.map_err(|error| located(&self.path, error))
     }
 }

@@ -35,6 +35,8 @@ pub struct LeaseSpec {
     pub max: usize,
     pub ahead: usize,
     pub alone: bool,
+    /// Whether it says that what was granted lately has started.
+    pub tells: bool,
 }
 
 /// A claim that was made in this sequence: one that is held if there is any and `stale` does not ask for another.
@@ -105,6 +107,8 @@ pub enum Op {
         claim: ClaimSpec,
         lane: usize,
         role: usize,
+        /// Of which role the claim has a grant in that lane that it did not use.
+        unused: Option<usize>,
     },
     Checkpoint {
         claim: ClaimSpec,
@@ -202,6 +206,8 @@ pub struct Sequence {
     /// Whose rules the workers have, by number in the table of rules.
     pub rules: [usize; WORKERS],
     pub max_losses: u32,
+    /// How far ahead all workers are granted starts: a turn that was put off for one is not looked at earlier by another.
+    pub lead: Duration,
     pub steps: Vec<Op>,
 }
 
@@ -213,7 +219,9 @@ pub fn sequences() -> impl Strategy<Value = Sequence> {
     ];
     let crashes = prop_oneof![1 => vec(any::<(Index, bool)>(), 0), 3 => vec(any::<(Index, bool)>(), 1..4)];
     let max_losses = select(&[1u32, 3, 3, 4][..]);
-    (rules, max_losses, vec(scene(), 16..40), crashes).prop_map(|(rules, max_losses, mut scenes, crashes)| {
+    let lead = select(&[0u64, 0, 20, 150][..]).prop_map(Duration::from_millis);
+    let parts = (rules, max_losses, lead, vec(scene(), 16..40), crashes);
+    parts.prop_map(|(rules, max_losses, lead, mut scenes, crashes)| {
         for (at, renamed) in crashes {
             let mut scene = vec![Op::Crash { renamed }];
             if renamed {
@@ -221,7 +229,7 @@ pub fn sequences() -> impl Strategy<Value = Sequence> {
             }
             scenes.insert(at.index(scenes.len() + 1), scene);
         }
-        Sequence { rules, max_losses, steps: scenes.concat() }
+        Sequence { rules, max_losses, lead, steps: scenes.concat() }
     })
 }
 
@@ -231,7 +239,7 @@ fn joins() -> impl Iterator<Item = Op> {
 
 /// One step, or several that seldom come together by chance and must be met in every run.
 fn scene() -> impl Strategy<Value = Vec<Op>> {
-    let wish = |worker, max, alone| Op::Lease(LeaseSpec { worker, max, ahead: 0, alone });
+    let wish = |worker, max, alone| Op::Lease(LeaseSpec { worker, max, ahead: 0, alone, tells: true });
     let long = || Op::Advance { time: Duration::from_secs(130) };
     let dies_twice = (0..WORKERS, 1..4usize).prop_map(move |(worker, max)| {
         let mut steps = Vec::new();
@@ -261,7 +269,8 @@ fn scene() -> impl Strategy<Value = Vec<Op>> {
     });
     let is_full =
         (vec((claim(), 1..LANES.len(), 0..3usize), 2), 0..WORKERS).prop_map(move |(claims, worker)| {
-            let admits = claims.into_iter().map(|(claim, lane, role)| Op::Admit { claim, lane, role });
+            let admits =
+                claims.into_iter().map(|(claim, lane, role)| Op::Admit { claim, lane, role, unused: None });
             let explain = (0..KEYS).step_by(2).map(|key| Op::Explain { key, worker });
             std::iter::once(wish(worker, 20, false)).chain(admits).chain(explain).collect()
         });
@@ -322,8 +331,9 @@ fn new_job() -> impl Strategy<Value = NewSpec> {
 
 fn lease() -> impl Strategy<Value = LeaseSpec> {
     let ahead = prop_oneof![3 => Just(0usize), 1 => select(&[1usize, 4, 30][..])];
-    (0..WORKERS, select(&[0usize, 1, 2, 3, 5, 20][..]), ahead, prop::bool::weighted(0.25))
-        .prop_map(|(worker, max, ahead, alone)| LeaseSpec { worker, max, ahead, alone })
+    let max = select(&[0usize, 1, 2, 3, 5, 20][..]);
+    (0..WORKERS, max, ahead, prop::bool::weighted(0.25), prop::bool::weighted(0.7))
+        .prop_map(|(worker, max, ahead, alone, tells)| LeaseSpec { worker, max, ahead, alone, tells })
 }
 
 fn claim() -> impl Strategy<Value = ClaimSpec> {
@@ -386,7 +396,8 @@ fn step() -> impl Strategy<Value = Op> {
         1 => (0..WORKERS).prop_map(|worker| Op::Leave { worker }),
         16 => lease().prop_map(Op::Lease),
         2 => any::<Index>().prop_map(|pick| Op::RepeatLease { pick }),
-        5 => (claim(), lane(), 0..3usize).prop_map(|(claim, lane, role)| Op::Admit { claim, lane, role }),
+        5 => (claim(), lane(), 0..3usize, option::of(0..3usize))
+            .prop_map(|(claim, lane, role, unused)| Op::Admit { claim, lane, role, unused }),
         2 => claim().prop_map(|claim| Op::Checkpoint { claim }),
         20 => (vec(settlement(), 0..4), option::of(lease()))
             .prop_map(|(settlements, then)| Op::Settle { settlements, then }),

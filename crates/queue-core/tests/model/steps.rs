@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use longhaul_queue_core::{
     Admission, AdmitRequest, Answer, Class, Enqueued, ErrorKind, Explanation, JobEvent, JobFilter, JobId,
     JobPage, JobRecord, JobState, LanePage, LaneReport, LeaseRequest, LeaseToken, NewJob, QueueAdmin as _,
-    Settlement, StoreId, StoredFile, Verdict, WorkQueue as _, WorkerId,
+    Role, Settlement, StoreId, StoredFile, Verdict, WorkQueue as _, WorkerId,
 };
 
 use super::ops::{FilterSpec, LeaseSpec, NewSpec, Op, ReportSpec, SettleSpec, VerdictSpec};
@@ -42,11 +42,16 @@ impl World<'_> {
                     self.lease(&request).await;
                 }
             }
-            Op::Admit { claim, lane, role } => {
+            Op::Admit { claim, lane, role, unused } => {
                 if let Some(claim) = self.claim(&before, claim) {
                     let rules = self.holder_rules(&before, claim.mem);
-                    let ask =
-                        |token| AdmitRequest { token, place: place(*lane, *role), rules: rules.clone() };
+                    let ask = |token| AdmitRequest {
+                        token,
+                        place: place(*lane, *role),
+                        rules: rules.clone(),
+                        lead: self.lead,
+                        unused: unused.map(|role| Role::ALL[role]),
+                    };
                     let sql = self.sql().admit(&ask(claim.sql)).await.unwrap();
                     assert_eq!(sql, self.mem.admit(&ask(claim.mem)).await.unwrap(), "SQLite's, the model's");
                     self.coverage.met(match sql {
@@ -148,7 +153,10 @@ impl World<'_> {
         self.look_for_dead(&request.worker).await;
         let sql = self.sql().lease(request).await.unwrap();
         let given: Vec<JobId> = sql.jobs.iter().map(|job| job.token.job).collect();
-        let mem = self.mem.lease_as(request, &given, self.agree).unwrap_or_else(|error| panic!("{error}"));
+        let mem = self
+            .mem
+            .lease_as(&self.for_model(request), &given, self.agree)
+            .unwrap_or_else(|error| panic!("{error}"));
         self.compare_batches(request, &sql, &mem, is_repeated);
         self.count_leases(&before, request, &given, is_repeated && !given.is_empty());
     }
@@ -242,7 +250,7 @@ impl World<'_> {
         let batch = sql.batch.expect("it was asked for");
         let given: Vec<JobId> = batch.jobs.iter().map(|job| job.token.job).collect();
         fastrand::seed(SEED);
-        let mem = self.mem.settle_as(&call.mem, then, &given, self.agree);
+        let mem = self.mem.settle_as(&call.mem, &self.for_model(then), &given, self.agree);
         let mem = mem.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(sql.answers, mem.answers, "SQLite's, the model's");
         self.compare_batches(then, &batch, &mem.batch.expect("it was asked for"), is_repeated);
@@ -507,7 +515,7 @@ fn reports(specs: &[(usize, ReportSpec)]) -> Vec<LaneReport> {
                 let (controller, every, valid_for) = (*controller, *every, *valid_for);
                 reports.push(LaneReport::Paced { lane, controller, every, valid_for });
             }
-            ReportSpec::Unused => reports.push(LaneReport::Unused { lane }),
+            ReportSpec::Unused => reports.push(LaneReport::Unused { lane, role: Role::Artifact }),
         }
     }
     reports

@@ -9,7 +9,7 @@ use longhaul_limiter::{Clock as _, LaneLimits, ManualClock, Pace, Paces};
 use longhaul_queue_core::{
     ArtifactId, Epoch, JobFilter, JobId, JobPage, JobRecord, JobState, Lane, LaneRules, LeaseRequest,
     LeaseToken, MemoryQueue, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions,
-    SqliteQueue, StatedLimits, StoreId, WorkQueue as _, WorkerId, WorkerInfo,
+    SqliteQueue, Started, StatedLimits, StoreId, WorkQueue as _, WorkerId, WorkerInfo,
 };
 use proptest::sample::Index;
 
@@ -91,6 +91,7 @@ pub struct World<'c> {
     pub mem: MemoryQueue,
     pub workers: Vec<Worker>,
     pub max_losses: u32,
+    pub lead: Duration,
     /// All workers have the same rules.
     pub agree: bool,
     pub claims: Vec<Claim>,
@@ -127,6 +128,7 @@ impl<'c> World<'c> {
             mem,
             workers: workers.collect(),
             max_losses: sequence.max_losses,
+            lead: sequence.lead,
             agree: sequence.rules.iter().all(|rules| *rules == sequence.rules[0]),
             claims: Vec::new(),
             calls: Vec::new(),
@@ -173,7 +175,8 @@ impl<'c> World<'c> {
 
     /// A new request of a worker.
     pub fn request(&mut self, spec: &LeaseSpec) -> LeaseRequest {
-        let max_losses = self.max_losses;
+        let started = if spec.tells { self.started() } else { Vec::new() };
+        let (max_losses, lead) = (self.max_losses, self.lead);
         let worker = &mut self.workers[spec.worker];
         worker.requests += 1;
         LeaseRequest {
@@ -184,7 +187,26 @@ impl<'c> World<'c> {
             alone: spec.alone,
             max_losses,
             rules: Arc::clone(&worker.rules),
+            lead,
+            started,
         }
+    }
+
+    /// All that the latest claims may have started, as SQLite names them.
+    fn started(&self) -> Vec<Started> {
+        let claims = self.claims.iter().rev().take(8);
+        let places = || (0..LANES.len()).flat_map(|lane| (0..3).map(move |role| place(lane, role)));
+        claims.flat_map(|claim| places().map(|place| Started { token: claim.sql, place })).collect()
+    }
+
+    /// The same request with claims as the model names them.
+    pub fn for_model(&self, request: &LeaseRequest) -> LeaseRequest {
+        let mut request = request.clone();
+        for started in &mut request.started {
+            let claim = self.claims.iter().find(|claim| claim.sql == started.token);
+            started.token = claim.expect("it was told of a claim that is known").mem;
+        }
+        request
     }
 
     /// A request that is given nothing: what it does is the sweep. By the process' own rules, as everything it asks.
@@ -198,6 +220,8 @@ impl<'c> World<'c> {
             ahead: 0,
             alone: false,
             max_losses: self.max_losses,
+            lead: self.lead,
+            started: Vec::new(),
         }
     }
 

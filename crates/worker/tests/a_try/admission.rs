@@ -9,6 +9,7 @@ use longhaul_events::{Event, WaitCause};
 use longhaul_limiter::{ConfiguredLimits, Key, Lane, LaneRules, Role};
 use longhaul_pipeline::{Grant, Move, Outcome};
 use longhaul_queue_core::{Admission, ErrorKind, JobId, LeasedJob, Place, QueueError, Result, Verdict};
+use longhaul_worker::Answered;
 use tokio::sync::Notify;
 
 const LATE: Duration = Duration::from_millis(26);
@@ -21,7 +22,11 @@ fn script(admissions: impl IntoIterator<Item = Result<Admission>>) -> ScriptedQu
     ScriptedQueue { admissions: Mutex::new(admissions.into_iter().collect()), ..ScriptedQueue::default() }
 }
 
-const ADMITTED: Result<Admission> = Ok(Admission::Admitted { start_within: Duration::from_millis(25) });
+const ADMITTED: Result<Admission> = Ok(Admission::Admitted {
+    paced: true,
+    start_after: Duration::ZERO,
+    start_within: Duration::from_millis(25),
+});
 
 /// A desk whose pipeline asks for these requests, in order, and writes down the answers.
 fn asks(queue: ScriptedQueue, places: Vec<(Lane, Role)>) -> (Desk, Arc<Mutex<Vec<Grant>>>) {
@@ -73,9 +78,9 @@ async fn a_first_request_elsewhere_or_for_another_role_asks_the_queue() {
 #[tokio::test]
 async fn inv_pace_a_lease_that_is_not_used_in_time_is_asked_for_again() {
     let (desk, grants) = asks(script([ADMITTED]), vec![home()]);
-    let replied_at = longhaul_limiter::Clock::monotonic(&desk.clock);
+    let answered = Answered { at: longhaul_limiter::Clock::monotonic(&desk.clock), age: Duration::ZERO };
     desk.clock.advance(LATE);
-    desk.worker.run(leased(), replied_at, desk.cancel.clone()).await;
+    desk.worker.run(leased(), answered, desk.cancel.clone()).await;
     assert_eq!(*grants.lock().unwrap(), [Grant::Go]);
     assert_eq!(desk.queue.asked.lock().unwrap().len(), 1);
 }
@@ -134,7 +139,7 @@ async fn inv_cooldown_a_lane_that_is_held_back_grants_nothing_even_from_the_leas
         Box::pin(async move {
             context.hold_back(&lane("a.example"), Duration::from_mins(1));
             let after = match context.admit(&lane("a.example"), Role::Artifact).await {
-                Grant::Move { after } => after,
+                Grant::Later { after } => after,
                 other => panic!("{other:?}"),
             };
             let (lane, role) = home();

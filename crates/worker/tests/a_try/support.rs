@@ -14,7 +14,7 @@ use longhaul_queue_core::{
     LeaseRequest, LeaseToken, LeasedJob, NewJob, Place, QueueError, QueueStats, Result, Settled, Settlement,
     WorkQueue, WorkerId, WorkerInfo,
 };
-use longhaul_worker::{Finished, LeaseTrust, Worker, WorkerConfig, WorkerParts};
+use longhaul_worker::{Answered, Finished, LeaseTrust, Worker, WorkerConfig, WorkerParts};
 use tokio_util::sync::CancellationToken;
 
 /// Answers `admit` from a list, and takes every checkpoint unless told otherwise.
@@ -161,7 +161,7 @@ impl Desk {
     /// Runs a job that was leased just now.
     pub(crate) async fn run(&self, leased: LeasedJob) -> Finished {
         let now = longhaul_limiter::Clock::monotonic(&self.clock);
-        self.worker.run(leased, now, self.cancel.clone()).await
+        self.worker.run(leased, Answered { at: now, age: Duration::ZERO }, self.cancel.clone()).await
     }
 
     /// Waits until so many tasks sleep on the clock, then moves it.
@@ -191,6 +191,7 @@ pub(crate) fn leased() -> LeasedJob {
         throttles: 0,
         max_attempts: None,
         checkpoint: Some("old".to_owned()),
+        start_after: Duration::ZERO,
         start_within: Duration::from_millis(25),
         paced: false,
     }

@@ -81,6 +81,8 @@ async fn take_back(store: &Store, clock: &Arc<dyn Clock>) -> Result<()> {
             // How many deaths are too many is for a run to say; it also writes the manifest line then.
             max_losses: u32::MAX,
             rules: Arc::clone(&rules),
+            lead: Duration::ZERO,
+            started: Vec::new(),
         };
         store.queue.lease(&request).await?;
         if dead(store).await?.is_empty() || clock.monotonic() >= until {

@@ -1,0 +1,77 @@
+//! When a start is granted for, and when a lane that cannot give one is worth another look. Pure, and the same in every
+//! store.
+
+use std::time::Duration;
+
+use longhaul_limiter::{Bounds, Claim, PaceState, Role};
+
+use crate::Timestamp;
+
+/// No start is granted further ahead, however long a process takes (INV-COOLDOWN: what was granted before a closure starts
+/// within 250 ms).
+pub const LEAD_MAX: Duration = Duration::from_millis(150);
+/// No start comes later than this after it was granted,
+const START_WITHIN_MAX: Duration = Duration::from_millis(250);
+/// and none that is paced later than this after its time.
+const LATE_MAX: Duration = Duration::from_millis(100);
+/// A lane that waits for the holders of earlier grants is looked at again after this, should nobody say that they have
+/// started or ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// When a granted start may happen, counted from the store's time at which it was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StartWindow {
+    pub(crate) after: Duration,
+    pub(crate) within: Duration,
+}
+
+impl StartWindow {
+    /// At once, where nothing paces.
+    pub(crate) const UNPACED: Self = Self { after: Duration::ZERO, within: START_WITHIN_MAX };
+    /// No more: a batch that is answered again was granted too long ago.
+    pub(crate) const OVER: Self = Self { after: Duration::ZERO, within: Duration::ZERO };
+}
+
+/// Grants a claim a start in a role of a lane, if its pace allows that within `lead` from `now` (INV-PACE). Whether earlier
+/// grants have to be waited for is for a lease to ask ([`Bounds::has_room`]): an admission starts at once, so it is never
+/// what a late holder finds in its way again and again.
+pub(crate) fn grant(
+    bounds: &Bounds,
+    pace: &mut PaceState,
+    (claim, role): (Claim, Role),
+    now: Timestamp,
+    lead: Duration,
+) -> Option<StartWindow> {
+    let now = now.since_epoch();
+    let at = bounds.start_at(pace, now, lead.min(LEAD_MAX))?;
+    let Some(within) = bounds.start_within() else { return Some(StartWindow::UNPACED) };
+    pace.forget_before(now);
+    let after = at.saturating_sub(now);
+    let within = after + within.min(LATE_MAX);
+    bounds.grant(pace, claim, role, at).then_some(StartWindow { after, within })
+}
+
+/// When a role of a lane is worth a visit by a process with this lead: a lower bound on when it may give.
+pub(crate) fn visit_at(bounds: &Bounds, pace: &PaceState, now: Timestamp, lead: Duration) -> Timestamp {
+    if waits_for_a_start(bounds, pace, now, lead) {
+        now.plus(LOOK_AGAIN)
+    } else {
+        opens_at(bounds, pace, lead)
+    }
+}
+
+/// Whether nothing but an earlier grant, which may still be used, keeps a role of a lane from giving.
+pub(crate) fn waits_for_a_start(bounds: &Bounds, pace: &PaceState, now: Timestamp, lead: Duration) -> bool {
+    opens_at(bounds, pace, lead) <= now && !bounds.has_room(pace)
+}
+
+/// When the pace lets a process with this lead be given a start.
+fn opens_at(bounds: &Bounds, pace: &PaceState, lead: Duration) -> Timestamp {
+    Timestamp::at_least(bounds.open_at(pace).saturating_sub(lead.min(LEAD_MAX)))
+}
+
+/// Before a claim is granted another start in the windows of `bounds`: what it was granted there for the role `unused` is
+/// taken back, and all else has been used, since a job makes one request at a time. True if something changed.
+pub(crate) fn ask_anew(bounds: &Bounds, pace: &mut PaceState, claim: Claim, unused: Option<Role>) -> bool {
+    let taken_back = unused.is_some_and(|role| pace.take_back_from(claim, role, bounds));
+    pace.spent_in(claim, bounds) || taken_back
+}
