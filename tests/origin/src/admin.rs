@@ -1,7 +1,8 @@
 //! The origin's own address, 127.0.1.254: lets another process read the counts, change a behaviour and stop the
 //! origin. What is asked there is counted nowhere.
 //!
-//! `GET /report`, `GET /hosts`, `POST /reset`, `POST /behaviour/NAME` (a behaviour as JSON), `POST /shutdown`.
+//! `GET /report`, `GET /hosts`, `GET /requests` (how many arrived in all), `GET /arrivals` (when those for anything but
+//! robots.txt arrived, by host), `POST /reset`, `POST /behaviour/NAME` (a behaviour as JSON), `POST /shutdown`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ pub(crate) async fn serve(inside: Arc<Inside>, listener: TcpListener, timer: Tim
     serve::accept(listener, timer, |stream| serve::spawn(converse(Arc::clone(&inside), stream))).await;
 }
 
-async fn converse(inside: Arc<Inside>, stream: TcpStream) {
+/// Talks to one client until it leaves.
+pub(crate) async fn converse(inside: Arc<Inside>, stream: TcpStream) {
     let stopping = AtomicBool::new(false);
     let service = service_fn(|request| {
         let (inside, stopping) = (&inside, &stopping);
@@ -58,6 +60,8 @@ async fn respond(
                 inside.directory.addresses.keys().map(|name| (name, inside.directory.base(name))).collect();
             json(&bases)
         }
+        (&Method::GET, "/requests") => json(&inside.requests()),
+        (&Method::GET, "/arrivals") => json(&inside.artifact_arrivals()),
         (&Method::POST, "/reset") => {
             inside.reset_counts();
             json(&true)

@@ -31,11 +31,21 @@ pub struct OriginConfig {
     /// How many paths a host counts. Requests for further paths are answered, as a first ask each, and counted only
     /// in the totals.
     pub path_capacity: usize,
+    /// One listening socket for all hosts, told apart by the address that a client connects to, instead of one each: a
+    /// process may not have tens of thousands of files open. It is bound to every address of the machine and answers on
+    /// those of the hosts alone. The first host's send buffer is everyone's.
+    pub one_socket: bool,
 }
 
 impl Default for OriginConfig {
     fn default() -> Self {
-        Self { hosts: Vec::new(), port: None, log_capacity: 10_000, path_capacity: 1 << 20 }
+        Self {
+            hosts: Vec::new(),
+            port: None,
+            log_capacity: 10_000,
+            path_capacity: 1 << 20,
+            one_socket: false,
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod host;
 mod origin;
 mod payload;
 mod policy;
+mod program;
 mod serve;
 mod timer;
 
@@ -46,3 +47,4 @@ pub use config::{HostConfig, OriginConfig};
 pub use counts::{Arrival, Closing, Counts, HostReport, PathCounts, Report, WindowPeak};
 pub use faults::{Fault, FaultRule, strikes};
 pub use origin::Origin;
+pub use program::run_program;

@@ -222,6 +222,24 @@ impl Inside {
         }
     }
 
+    /// When requests for anything but robots.txt arrived at each host that saw one, in microseconds since the origin's
+    /// start: those that its log still holds.
+    pub(crate) fn artifact_arrivals(&self) -> BTreeMap<&str, Vec<u64>> {
+        let arrivals = |host: &Arc<Host>| -> Vec<u64> {
+            host.read(|tally| {
+                let artifacts = tally.log().filter(|arrival| arrival.target != "/robots.txt");
+                artifacts.map(|arrival| arrival.at_us).collect()
+            })
+        };
+        let hosts = self.hosts.iter().map(|(name, host)| (name.as_str(), arrivals(host)));
+        hosts.filter(|(_, arrivals)| !arrivals.is_empty()).collect()
+    }
+
+    /// Requests that arrived at all hosts.
+    pub(crate) fn requests(&self) -> u64 {
+        self.hosts.values().map(|host| host.read(|tally| tally.counts.requests)).sum()
+    }
+
     pub(crate) fn reset_counts(&self) {
         for host in self.hosts.values() {
             host.record(crate::counts::Tally::reset);
@@ -262,16 +280,24 @@ fn open(config: &OriginConfig, timer: Timer, stop: watch::Sender<bool>) -> io::R
     if by_name.len() != hosts.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "two hosts have the same name"));
     }
-    let (port, admin, listeners) = bind(&hosts, config.port)?;
+    let (port, listeners) = bind(&hosts, config)?;
     let addresses: HashMap<String, Ipv4Addr> =
         hosts.iter().map(|host| (host.name.clone(), host.address)).collect();
     let directory = Arc::new(Directory { port, addresses });
     let inside = Arc::new(Inside { started, directory: Arc::clone(&directory), hosts: by_name, stop });
-    for (host, listener) in hosts.into_iter().zip(listeners) {
-        let around = Surroundings { directory: Arc::clone(&directory), timer: timer.clone() };
-        serve::spawn(serve::serve(host, listener, around));
+    let around = Surroundings { directory: Arc::clone(&directory), timer: timer.clone() };
+    match listeners {
+        Listeners::Each { admin, hosts: listeners } => {
+            for (host, listener) in hosts.into_iter().zip(listeners) {
+                serve::spawn(serve::serve(host, listener, around.clone()));
+            }
+            serve::spawn(admin::serve(Arc::clone(&inside), admin, timer));
+        }
+        Listeners::One(listener) => {
+            let hosts = hosts.into_iter().map(|host| (host.address, host)).collect();
+            serve::spawn(serve_all(Arc::clone(&inside), hosts, listener, around));
+        }
     }
-    serve::spawn(admin::serve(Arc::clone(&inside), admin, timer));
     Ok(inside)
 }
 
@@ -280,27 +306,65 @@ fn address(place: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 1, 1)) + place / 253 * 256 + place % 253)
 }
 
+/// Serves all hosts and the admin address on one socket for ever. Who connects to an address that none of them has is
+/// sent away.
+async fn serve_all(
+    inside: Arc<Inside>,
+    hosts: HashMap<Ipv4Addr, Arc<Host>>,
+    listener: TcpListener,
+    around: Surroundings,
+) {
+    let timer = around.timer.clone();
+    serve::accept(listener, timer, |stream| match stream.local_addr() {
+        Ok(SocketAddr::V4(address)) if *address.ip() == ADMIN => {
+            serve::spawn(admin::converse(Arc::clone(&inside), stream));
+        }
+        Ok(SocketAddr::V4(address)) => {
+            if let Some(host) = hosts.get(address.ip()) {
+                serve::spawn(serve::converse(Arc::clone(host), stream, around.clone()));
+            }
+        }
+        _ => {}
+    })
+    .await;
+}
+
+/// What an origin listens on.
+enum Listeners {
+    /// The admin address, and each host, in their order.
+    Each { admin: TcpListener, hosts: Vec<TcpListener> },
+    /// All of them at once.
+    One(TcpListener),
+}
+
 /// Binds the admin address and all hosts on one port.
-fn bind(hosts: &[Arc<Host>], port: Option<u16>) -> io::Result<(u16, TcpListener, Vec<TcpListener>)> {
+fn bind(hosts: &[Arc<Host>], config: &OriginConfig) -> io::Result<(u16, Listeners)> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let bound = bind_all(hosts, port.unwrap_or(0));
+        let bound = bind_all(hosts, config.port.unwrap_or(0), config.one_socket);
         match bound {
             // A port that is free on the first address may be taken on another one: try the kernel's next.
             Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && port.is_none() && tries < PORT_TRIES => {}
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && config.port.is_none()
+                    && tries < PORT_TRIES => {}
             bound => return bound,
         }
     }
 }
 
-fn bind_all(hosts: &[Arc<Host>], port: u16) -> io::Result<(u16, TcpListener, Vec<TcpListener>)> {
+fn bind_all(hosts: &[Arc<Host>], port: u16, one_socket: bool) -> io::Result<(u16, Listeners)> {
+    if one_socket {
+        let send_buffer_bytes = hosts.first().map(|host| host.send_buffer_bytes);
+        let listener = listen(Ipv4Addr::UNSPECIFIED, port, send_buffer_bytes)?;
+        return Ok((listener.local_addr()?.port(), Listeners::One(listener)));
+    }
     let admin = listen(ADMIN, port, None)?;
     let port = admin.local_addr()?.port();
-    let listeners: io::Result<Vec<TcpListener>> =
+    let hosts: io::Result<Vec<TcpListener>> =
         hosts.iter().map(|host| listen(host.address, port, Some(host.send_buffer_bytes))).collect();
-    Ok((port, admin, listeners?))
+    Ok((port, Listeners::Each { admin, hosts: hosts? }))
 }
 
 fn listen(address: Ipv4Addr, port: u16, send_buffer_bytes: Option<u32>) -> io::Result<TcpListener> {

@@ -55,7 +55,8 @@ pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, around: Surrou
     accept(listener, timer, |stream| spawn(converse(Arc::clone(&host), stream, around.clone()))).await;
 }
 
-async fn converse(host: Arc<Host>, stream: TcpStream, around: Surroundings) {
+/// Talks to one client until it leaves.
+pub(crate) async fn converse(host: Arc<Host>, stream: TcpStream, around: Surroundings) {
     // Without it an answer in two writes waits for the client's delayed acknowledgement.
     let _only_slower = stream.set_nodelay(true);
     let link = Link::new(host);
