@@ -76,7 +76,17 @@ impl Program {
 
     /// The same with these environment variables.
     pub fn start_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(program_path());
+        Self::start_other(program_path(), folder, arguments, variables)
+    }
+
+    /// Another program, in the same manner.
+    pub fn start_other(
+        program: &Path,
+        folder: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {

@@ -18,6 +18,29 @@ use crate::program::{Finished, Program};
 /// The flags that let the program reach a loopback origin, without a configured pace.
 pub const LOCAL: [&str; 5] = ["--allow-network", "127.0.0.0/8", "--rate", "*=off", "--no-robots"];
 
+/// The queue in a folder in which the program runs.
+pub(crate) const QUEUE: &str = "state/workqueue.sqlite";
+
+/// An empty folder, on tmpfs where the machine has one at the usual place.
+pub(crate) fn folder_in_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.unwrap()
+}
+
+/// A queue that is there, beside whatever process uses it.
+pub(crate) async fn open_queue(path: &Path) -> SqliteQueue {
+    let options = SqliteOptions::new(path).create(false).keying(LaneRules::default().keying);
+    SqliteQueue::open(options, Arc::new(SystemClock)).await.unwrap()
+}
+
+/// All jobs by artifact id.
+pub(crate) async fn all_jobs(queue: &SqliteQueue) -> BTreeMap<String, JobRecord> {
+    let page = JobPage { after: None, limit: 1_000_000 };
+    let jobs = queue.list(&JobFilter::default(), page).await.unwrap();
+    jobs.into_iter().map(|job| (job.artifact_id.to_string(), job)).collect()
+}
+
 /// An origin and a folder.
 #[derive(Debug)]
 pub struct Stage {
@@ -31,9 +54,7 @@ impl Stage {
     /// does not decide a measurement.
     pub async fn new(hosts: impl IntoIterator<Item = HostConfig>) -> Self {
         let origin = Origin::start(OriginConfig::new(hosts)).await.unwrap();
-        let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        Self { origin, folder: folder.unwrap() }
+        Self { origin, folder: folder_in_memory() }
     }
 
     /// The folder.
@@ -110,9 +131,7 @@ impl Stage {
 
     /// The queue, beside whatever process uses it.
     pub async fn queue(&self) -> SqliteQueue {
-        let options = SqliteOptions::new(self.folder().join("state/workqueue.sqlite"));
-        let options = options.create(false).keying(LaneRules::default().keying);
-        SqliteQueue::open(options, Arc::new(SystemClock)).await.unwrap()
+        open_queue(&self.folder().join(QUEUE)).await
     }
 
     /// Jobs by state.
@@ -122,9 +141,7 @@ impl Stage {
 
     /// All jobs by artifact id.
     pub async fn jobs(&self) -> BTreeMap<String, JobRecord> {
-        let page = JobPage { after: None, limit: 1_000_000 };
-        let jobs = self.queue().await.list(&JobFilter::default(), page).await.unwrap();
-        jobs.into_iter().map(|job| (job.artifact_id.to_string(), job)).collect()
+        all_jobs(&self.queue().await).await
     }
 
     /// Checks what must hold after any run that has drained: every job ended; one manifest line for each; every

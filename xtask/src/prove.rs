@@ -42,7 +42,7 @@ impl Part {
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 18] = [
+const PARTS: [Part; 19] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -70,6 +70,10 @@ const PARTS: [Part; 18] = [
         "a report of 2,000 jobs says what manifest, queue and hosts say, in less than 1 MiB",
     ),
     Part::of_tests("hosts", "a million hosts seen once each, in less than 64 MiB"),
+    Part::of_tests(
+        "broad",
+        "a thousand hosts, each at its own pace, take hardly longer than the pace, whatever is late",
+    ),
     Part::of_tests("stop", "a stop lets go of everything, and the next start goes on from there"),
     Part::of_tests("losses", "a job that kills its process takes nobody along and ends in error"),
     Part::of_tests(

@@ -45,6 +45,21 @@ async fn each_host_has_its_own_address_and_bodies() {
 }
 
 #[tokio::test]
+async fn hosts_on_one_socket_are_told_apart_and_say_when_artifacts_were_asked_for() {
+    let hosts = ["a", "b"].map(HostConfig::new);
+    let origin = Origin::start(OriginConfig { one_socket: true, ..OriginConfig::new(hosts) }).await.unwrap();
+    assert_eq!(get(&origin, "a", "/x").await.body, origin.document("a", "/x").whole());
+    assert_eq!(get(&origin, "b", "/x").await.body, origin.document("b", "/x").whole());
+    assert_eq!(get(&origin, "a", "/robots.txt").await.status, 404);
+    let base = origin.admin_url("");
+    let mut admin = Connection::to(base.trim_start_matches("http://")).await;
+    let arrivals = admin.get("/arrivals", &[]).await;
+    let at = |host: &str| origin.arrivals(host)[0].as_micros();
+    assert_eq!(arrivals.text(), format!("{{\"a\":[{}],\"b\":[{}]}}", at("a"), at("b")));
+    assert_eq!(admin.get("/requests", &[]).await.text(), "3");
+}
+
+#[tokio::test]
 async fn a_range_is_a_slice_of_the_whole_while_the_version_is_the_same() {
     let origin = origin(Behaviour::default()).await;
     let document = origin.document("a", "/r");
