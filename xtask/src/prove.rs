@@ -42,7 +42,7 @@ impl Part {
 /// Asks the tests for their long form.
 const LONG: &str = "LONGHAUL_PROVE";
 
-const PARTS: [Part; 20] = [
+const PARTS: [Part; 21] = [
     Part {
         package: "longhaul-queue-core",
         features: &["--features", "conformance"],
@@ -75,6 +75,7 @@ const PARTS: [Part; 20] = [
         "a thousand hosts, each at its own pace, take hardly longer than the pace, whatever is late",
     ),
     Part::of_tests("critical", "the host that bounds a run is never starved by three hundred others"),
+    Part::of_tests("bare", "one host without limits gives longhaul a fair share of what a bare loop gets"),
     Part::of_tests("stop", "a stop lets go of everything, and the next start goes on from there"),
     Part::of_tests("losses", "a job that kills its process takes nobody along and ends in error"),
     Part::of_tests(
