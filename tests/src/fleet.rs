@@ -170,7 +170,7 @@ impl Fleet {
         for program in programs {
             let _ = program.finish().await.expect_code(0);
         }
-        let origin = Usage::of(self.origin.id()).unwrap().processor - origin_before;
+        let origin = Usage::of(self.origin.id()).unwrap().processor.saturating_sub(origin_before);
         let report = self.origin.report().await;
         let queue = open_queue(&self.queue_path()).await;
         let jobs = all_jobs(&queue).await;

@@ -11,7 +11,9 @@ pub struct Starts(BTreeMap<String, Vec<u64>>);
 impl Starts {
     /// Of these arrivals.
     pub fn new(mut arrivals: BTreeMap<String, Vec<u64>>) -> Self {
-        arrivals.values_mut().for_each(|host| host.sort_unstable());
+        for host in arrivals.values_mut() {
+            host.sort_unstable();
+        }
         Self(arrivals)
     }
 

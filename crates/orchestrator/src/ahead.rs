@@ -24,6 +24,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// one as for many.
 const COMPANY: Duration = Duration::from_millis(5);
 
+/// Where starts are late, settlements wait for company for so small a part of the lateness: that saves the store's time, which
+/// may be what makes them late.
+const LATE_SHARE: u32 = 16;
+/// Starts that come later than this after their lease are late.
+const NOTABLE: Duration = Duration::from_millis(16);
+
 /// So many that ended are company enough.
 const ENOUGH: usize = 64;
 
@@ -55,6 +61,8 @@ pub(crate) struct Ahead {
     ended: u32,
     /// Since when something that ended waits to be settled.
     unsettled_since: Option<Duration>,
+    /// How many jobs have lately ended in a second.
+    rate: f64,
 }
 
 impl Ahead {
@@ -106,21 +114,43 @@ impl Ahead {
     pub(crate) fn answered(&mut self, now: Duration, given: bool) {
         self.given = given;
         let took = now.saturating_sub(self.since).as_secs_f64();
+        self.rate = f64::from(self.ended) / took.max(1e-3);
         let done = f64::from(self.ended) * HORIZON.as_secs_f64() / took.max(1e-6);
         self.limit = if done >= MOST as f64 { MOST } else { done as usize };
         (self.since, self.ended) = (now, 0);
     }
 
-    /// Whether what has ended should wait for more before it is settled.
-    pub(crate) fn waits_for_company(&self, now: Duration, finished: usize, running: usize) -> bool {
-        let alone = self.unsettled_since.is_none_or(|since| now.saturating_sub(since) < COMPANY);
+    /// How many workers will be free before a job that is leased now can start, which is `lead` later.
+    pub(crate) fn free_soon(&self, lead: Duration) -> usize {
+        (self.rate * lead.as_secs_f64()) as usize
+    }
+
+    /// Whether what has ended should wait for more before it is settled: while workers have jobs ahead of them, or where
+    /// starts are late anyhow, by a small part of that.
+    pub(crate) fn waits_for_company(
+        &self,
+        now: Duration,
+        finished: usize,
+        running: usize,
+        lead: Duration,
+    ) -> bool {
+        let waited = self.unsettled_since.map(|since| now.saturating_sub(since));
+        let is_late = lead > NOTABLE && finished < ENOUGH;
+        if is_late && waited.is_some_and(|waited| waited < lead / LATE_SHARE) {
+            return true;
+        }
+        let alone = waited.is_none_or(|waited| waited < COMPANY);
         alone && finished < ENOUGH && finished * 2 < running + self.jobs.len() && !self.jobs.is_empty()
     }
 
-    /// When to look again although nothing happens: company has been waited for, or patience with a job ends.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
-        let patience = self.jobs.front()?.answered.at + PATIENCE;
-        Some(self.unsettled_since.map_or(patience, |since| patience.min(since + COMPANY)))
+    /// When to look again although nothing happens: company has been waited for, or patience with a job ends. While a call
+    /// is under way nobody waits for company.
+    pub(crate) fn deadline(&self, lead: Duration, is_calling: bool) -> Option<Duration> {
+        let unsettled = self.unsettled_since.filter(|_| !is_calling);
+        let late = unsettled.map(|since| since + lead / LATE_SHARE).filter(|_| lead > NOTABLE);
+        let Some(first) = self.jobs.front() else { return late };
+        let company = unsettled.map(|since| since + COMPANY);
+        late.into_iter().chain(company).chain([first.answered.at + PATIENCE]).min()
     }
 
     /// Takes out what has waited for too long, or everything if nothing is to be started any more.

@@ -280,17 +280,24 @@ impl Dispatcher {
         if self.phase.is_running() {
             times.push(self.faults.until(now));
             times.push(self.alone.deadline(now));
-            times.push(self.ahead.deadline());
+            times.push(self.ahead.deadline(self.worker.lead(), !self.calls.is_empty()));
             times.push(self.worker.tell_at().filter(|_| self.calls.is_empty()));
             times.push(Some(self.listen_after).filter(|at| *at > now));
             // With no worker free it is of no use to know that a lane has opened.
-            times.push(self.next_open.filter(|_| self.free_workers() > 0 && self.calls.is_empty()));
+            times.push(self.next_open.filter(|_| self.leasable() > 0 && self.calls.is_empty()));
         }
         times.into_iter().flatten().min()
     }
 
-    fn free_workers(&self) -> usize {
-        self.config.workers.saturating_sub(self.held())
+    /// How many jobs are worth leasing: as many as workers are free, and will be until those could start. Errors that are
+    /// not known yet may use up a budget, so then nothing is leased before its worker is free.
+    fn leasable(&self) -> usize {
+        let soon = if self.config.budgets.max_errors.is_some() {
+            0
+        } else {
+            self.ahead.free_soon(self.worker.lead()).min(self.running.len())
+        };
+        (self.config.workers + soon).saturating_sub(self.held())
     }
 
     /// Jobs that are at work or wait for a worker.

@@ -164,7 +164,7 @@ impl WorkQueue for SqliteQueue {
         }
         let ids = Arc::new(ids.to_vec());
         self.inner
-            .write(Urgency::Work, move |tx| {
+            .write(Urgency::Mark, move |tx| {
                 let ids = Arc::clone(&ids);
                 Box::pin(async move { rows::published(tx, &ids).await })
             })
@@ -186,7 +186,7 @@ impl WorkQueue for SqliteQueue {
     async fn cache_put(&self, key: &str, value: &str, ttl: Duration) -> Result<()> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.inner
-            .write(Urgency::Work, move |tx| {
+            .write(Urgency::Mark, move |tx| {
                 let (key, value) = (key.clone(), value.clone());
                 Box::pin(async move { rows::cache_put(tx, &key, &value, ttl).await })
             })

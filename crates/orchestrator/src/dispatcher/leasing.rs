@@ -16,7 +16,7 @@ impl Dispatcher {
     pub(super) fn call_queue(&mut self) {
         let now = self.shared.now();
         if !self.calls.is_empty()
-            || self.ahead.waits_for_company(now, self.finished.len(), self.running.len())
+            || self.ahead.waits_for_company(now, self.finished.len(), self.running.len(), self.worker.lead())
         {
             return;
         }
@@ -61,7 +61,7 @@ impl Dispatcher {
         // A settlement frees a slot, so a lease that goes along may find something even if the last one did not.
         let (max, ahead, alone) = match wish {
             Wish::Alone => (1, 0, true),
-            Wish::Normal if settles || self.hungry => (self.free_workers(), self.ahead.room(), false),
+            Wish::Normal if settles || self.hungry => (self.leasable(), self.ahead.room(), false),
             Wish::Normal if self.worker.tell_at().is_some_and(|at| at <= now) => (0, 0, false),
             Wish::Normal | Wish::Nothing => return None,
         };

@@ -57,7 +57,7 @@ struct AdmitAll {
 
 impl Call for AdmitAll {
     fn urgency(&self) -> Urgency {
-        Urgency::Work
+        Urgency::Request
     }
 
     fn carry_out<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> Carried<'t, ()> {

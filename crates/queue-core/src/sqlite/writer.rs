@@ -31,13 +31,36 @@ const GROUP_TIME_OF_TURN: Duration = Duration::from_millis(5);
 /// Calls that may wait for the writer before callers are held back.
 const WAITING_MAX: usize = 1024;
 
-/// Who goes first in a group.
+/// After a slow commit the next group waits for those that it answered, an eighth of its time: what they have to say next
+/// would else have to wait for one more slow commit,
+const COMPANY_SHARE: u32 = 8;
+/// but no longer than this,
+const COMPANY_MAX: Duration = Duration::from_millis(10);
+/// and not at all if it would be shorter than this, which no timer keeps.
+const COMPANY_MIN: Duration = Duration::from_millis(1);
+
+/// Who goes first in a group, and what a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// What keeps leases alive.
     First,
-    /// Everything else, in order of arrival.
+    /// Most things, in order of arrival.
     Work,
+    /// One request of a running job: many are asked for at about the same time.
+    Request,
+    /// What nothing waits for: it rides along with the next call, if one comes soon.
+    Mark,
+}
+
+impl Urgency {
+    /// How long a call may wait for others to share its commit with.
+    fn patience(self) -> Duration {
+        match self {
+            Urgency::First | Urgency::Work => Duration::ZERO,
+            Urgency::Request => Duration::from_millis(3),
+            Urgency::Mark => Duration::from_millis(20),
+        }
+    }
 }
 
 /// The result of carrying a call out inside a transaction.
@@ -170,7 +193,11 @@ async fn write(
 ) {
     let mut writing = Writing { parts, checkpointer: None };
     let mut group: Vec<Box<dyn Call>> = Vec::new();
+    let mut company = Duration::ZERO;
     loop {
+        if company >= COMPANY_MIN {
+            tokio::time::sleep(company).await;
+        }
         while group.len() < GROUP_MAX
             && let Ok(call) = queue.try_recv()
         {
@@ -190,6 +217,8 @@ async fn write(
                 }
             }
         }
+        wait_for_company(&mut group, &mut queue).await;
+        let began = writing.parts.anchor.clock().monotonic();
         // Stable: within an urgency the order of arrival stays.
         group.sort_by_key(|call| call.urgency() != Urgency::First);
         match writing.commit(&mut group).await {
@@ -215,8 +244,27 @@ async fn write(
                 }
             }
         }
+        let took = writing.parts.anchor.clock().monotonic().saturating_sub(began);
+        company = (took / COMPANY_SHARE).min(COMPANY_MAX);
     }
     writing.close().await;
+}
+
+/// Waits for further calls as long as all that have come have patience.
+async fn wait_for_company(group: &mut Vec<Box<dyn Call>>, queue: &mut mpsc::Receiver<Box<dyn Call>>) {
+    let patience = |group: &[Box<dyn Call>]| group.iter().map(|call| call.urgency().patience()).min();
+    let mut waited = Duration::ZERO;
+    while group.len() < GROUP_MAX
+        && let Some(rest) =
+            patience(group).and_then(|most| most.checked_sub(waited)).filter(|rest| !rest.is_zero())
+    {
+        let step = rest.min(COMPANY_MIN);
+        match tokio::time::timeout(step, queue.recv()).await {
+            Ok(Some(call)) => group.push(call),
+            Ok(None) => break,
+            Err(_) => waited += step,
+        }
+    }
 }
 
 /// What the writer's task works with. What it opens it opens when the first call comes: a command that only looks makes none.
