@@ -22,6 +22,23 @@ async fn inv_idempotent_a_file_imported_twice_adds_nothing_and_says_so() {
     assert_eq!(stats["counts"]["total"], 50, "{stats}");
 }
 
+/// A log that is left behind is read again by every later command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_exit_leaves_no_log() {
+    let stage = Stage::new([longhaul_origin::HostConfig::new("a")]).await;
+    let log = stage.folder().join("state/workqueue.sqlite-wal");
+    let records: Vec<_> =
+        (0..50).map(|job| stage.record(&format!("j{job}"), "a", &format!("/{job}"))).collect();
+    stage.import(&records).await;
+    assert!(!log.exists(), "after an import");
+    let _ = stage.start_run(&["--drain"]).finish().await.expect_code(0);
+    assert!(!log.exists(), "after a run");
+    for command in ["stats", "list", "lanes", "workers"] {
+        let _ = stage.run(&["queue", command]).await.expect_code(0);
+        assert!(!log.exists(), "after `{command}`");
+    }
+}
+
 /// Good lines go in, each bad line is named with its number and reason, and the exit code says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_with_every_kind_of_bad_line_imports_the_good_ones() {

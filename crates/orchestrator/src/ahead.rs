@@ -162,3 +162,39 @@ impl Ahead {
         std::mem::take(&mut self.late)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(length: u64) -> Duration {
+        Duration::from_millis(length)
+    }
+
+    #[test]
+    fn a_late_process_leases_for_the_workers_that_will_be_free_by_then() {
+        let mut ahead = Ahead::default();
+        ahead.answered(ms(1_000), false);
+        for _ in 0..100 {
+            ahead.ended(ms(1_050));
+        }
+        ahead.answered(ms(1_100), false);
+        assert_eq!(ahead.free_soon(ms(150)), 150, "a thousand end in a second");
+        assert_eq!(ahead.free_soon(Duration::ZERO), 0);
+        ahead.answered(ms(1_200), false);
+        assert_eq!(ahead.free_soon(ms(150)), 0, "none has ended since");
+    }
+
+    #[test]
+    fn only_where_starts_are_late_do_settlements_wait_without_jobs_ahead() {
+        let mut ahead = Ahead::default();
+        ahead.ended(ms(1_000));
+        assert!(!ahead.waits_for_company(ms(1_000), 1, 9, ms(10)));
+        assert_eq!(ahead.deadline(ms(10), false), None);
+        assert!(ahead.waits_for_company(ms(1_009), 1, 9, ms(160)));
+        assert_eq!(ahead.deadline(ms(160), false), Some(ms(1_010)));
+        assert_eq!(ahead.deadline(ms(160), true), None, "a call that is under way answers soon enough");
+        assert!(!ahead.waits_for_company(ms(1_010), 1, 9, ms(160)));
+        assert!(!ahead.waits_for_company(ms(1_000), ENOUGH, 99, ms(160)), "that is company enough");
+    }
+}

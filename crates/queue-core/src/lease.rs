@@ -49,7 +49,8 @@ pub struct LeaseRequest {
     /// The process' own time from a grant to its start, as measured. A lane whose pace opens within it may be given from
     /// already, for that moment, so that commits and preparation cost the lane nothing. At most [`LEAD_MAX`](crate::LEAD_MAX).
     pub lead: Duration,
-    /// Starts that were granted to jobs which this process still holds, and that have happened.
+    /// Starts that were granted to jobs which this process still holds, and that have happened. A lane with a pace waits to
+    /// hear of them, or of its jobs' ends, before it gives more, so a process that never tells them is given less.
     pub started: Vec<Started>,
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use longhaul_limiter::{Clock as _, Lane, LaneRules, ManualClock, Role};
 use longhaul_queue_core::{
     ArtifactId, LeaseRequest, LeaseToken, LeasedJob, MemoryQueue, NewJob, Place, RequestNumber, Result,
-    Settlement, Verdict, WorkQueue as _, WorkerId, WorkerInfo,
+    Settlement, Started, Verdict, WorkQueue as _, WorkerId, WorkerInfo,
 };
 
 /// At most so many jobs are in the queue at a time; the hosts with the most artifacts come first.
@@ -61,6 +61,8 @@ struct Run<'a> {
     queue: MemoryQueue,
     worker: WorkerId,
     requests: i64,
+    /// What has started since the last request.
+    started: Vec<Started>,
     /// Requests under way: when each ends, in order.
     under_way: BinaryHeap<Reverse<(Duration, LeaseToken, usize)>>,
 }
@@ -81,8 +83,18 @@ pub(crate) async fn simulate(model: &Model, hosts: &[(Lane, u64)]) -> Result<Dur
     let index = hosts.iter().enumerate().map(|(index, host)| (host.lane.clone(), index)).collect();
     let queue = MemoryQueue::new(Arc::new(clock.clone()));
     let worker = WorkerId::from_text("plan");
-    let run =
-        Run { model, hosts, index, next: 0, clock, queue, worker, requests: 0, under_way: BinaryHeap::new() };
+    let run = Run {
+        model,
+        hosts,
+        index,
+        next: 0,
+        clock,
+        queue,
+        worker,
+        requests: 0,
+        started: Vec::new(),
+        under_way: BinaryHeap::new(),
+    };
     run.until_nothing_is_left().await
 }
 
@@ -137,7 +149,7 @@ impl Run<'_> {
             max_losses: 5,
             rules: Arc::clone(&self.model.rules),
             lead: Duration::ZERO,
-            started: Vec::new(),
+            started: std::mem::take(&mut self.started),
         }
     }
 
@@ -153,6 +165,7 @@ impl Run<'_> {
             }
             None => now + time,
         };
+        self.started.push(Started { token: job.token, place: job.place.clone() });
         self.under_way.push(Reverse((ends, job.token, index)));
     }
 
