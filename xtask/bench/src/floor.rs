@@ -15,6 +15,7 @@ const LAYOUT: &str = concat!(
     include_str!("../../../crates/queue-core/migrations/sqlite/0002_store.sql"),
     include_str!("../../../crates/queue-core/migrations/sqlite/0003_limits.sql"),
     include_str!("../../../crates/queue-core/migrations/sqlite/0004_host_pace.sql"),
+    include_str!("../../../crates/queue-core/migrations/sqlite/0005_grants.sql"),
 );
 const INSERT: &str = "INSERT INTO jobs (artifact_id, artifact_json, lane, role, priority, class, state, available_at, \
      created_at, updated_at) VALUES (?1, ?2, ?3, 'artifact', 0, 0, 'queued', ?4, ?4, ?4) ON CONFLICT (artifact_id) DO NOTHING";
@@ -146,6 +147,6 @@ mod tests {
             assert!(LAYOUT.contains(&migration), "{} is missing in the floor", file.display());
             migrations += 1;
         }
-        assert!(migrations >= 4);
+        assert!(migrations >= 5);
     }
 }
