@@ -81,10 +81,12 @@ async fn a_command_that_cannot_write_says_who_is_in_the_way_and_ends() {
     let lock = lock.unwrap();
     lock.lock().unwrap();
     let list = stage.write("more.jsonl", &[stage.record("more", "host", "/more")]);
-    let stats = stage.start(&["queue", "stats"]);
+    // A command that only looks waits for nobody.
+    let _ = end_of(stage.start(&["queue", "stats"])).await.expect_code(0);
+    let pause = stage.start(&["queue", "pause"]);
     let import = stage.start(&["queue", "import", &list]);
-    let (stats, import) = tokio::join!(end_of(stats), end_of(import));
-    for ended in [stats, import] {
+    let (pause, import) = tokio::join!(end_of(pause), end_of(import));
+    for ended in [pause, import] {
         let ended = ended.expect_code(1);
         let named = format!("process {}", std::process::id());
         assert!(ended.stderr.contains("kept this one from writing"), "{}", ended.stderr);
