@@ -143,8 +143,8 @@ impl Ahead {
         alone && finished < ENOUGH && finished * 2 < running + self.jobs.len() && !self.jobs.is_empty()
     }
 
-    /// When to look again although nothing happens: company has been waited for, or patience with a job ends. While a call
-    /// is under way nobody waits for company.
+    /// When to look again although nothing happens: the wait for company ends, or patience with a job does. There is no
+    /// wait for company while a call is under way.
     pub(crate) fn deadline(&self, lead: Duration, is_calling: bool) -> Option<Duration> {
         let unsettled = self.unsettled_since.filter(|_| !is_calling);
         let late = unsettled.map(|since| since + lead / LATE_SHARE).filter(|_| lead > NOTABLE);

@@ -281,7 +281,8 @@ impl Dispatcher {
             times.push(self.faults.until(now));
             times.push(self.alone.deadline(now));
             times.push(self.ahead.deadline(self.worker.lead(), !self.calls.is_empty()));
-            times.push(self.worker.tell_at().filter(|_| self.calls.is_empty()));
+            // One that is past could not be told just now: what keeps it back has a time of its own.
+            times.push(self.worker.tell_at().filter(|at| *at > now && self.calls.is_empty()));
             times.push(Some(self.listen_after).filter(|at| *at > now));
             // With no worker free it is of no use to know that a lane has opened.
             times.push(self.next_open.filter(|_| self.leasable() > 0 && self.calls.is_empty()));

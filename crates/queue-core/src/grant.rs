@@ -14,9 +14,9 @@ pub const LEAD_MAX: Duration = Duration::from_millis(150);
 const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// and none that is paced later than this after its time.
 const LATE_MAX: Duration = Duration::from_millis(100);
-/// A lane that waits for the holders of earlier grants is looked at again after this, should nobody say that they have
-/// started or ended.
+/// Time after which the store looks again at a lane that waits for earlier grants, if no start and no end was told.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// When a granted start may happen, counted from the store's time at which it was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StartWindow {

@@ -187,7 +187,7 @@ pub(super) async fn inv_pace_a_start_that_was_told_is_not_given_back(store: &Tes
     store.advance_secs(1);
     end_unused(store, &first[0]).await;
     assert!(lease_untold(store, &worker, 1, &rules).await.jobs.is_empty());
-    // Of the second nobody has said that it started.
+    // The second start was not told.
     end_unused(store, &second[0]).await;
     assert_eq!(store.lease_by(&worker, 5, &rules).await.len(), 1);
 }
@@ -235,8 +235,8 @@ pub(super) async fn inv_pace_what_was_used_is_not_counted_anew(store: &TestStore
     assert_eq!(again, Admission::NotBefore(Duration::from_millis(450)));
 }
 
-/// A lane of which nobody knows whether its last grant was used gives no other: a late holder would find that a later grant
-/// has taken its place, again and again.
+/// The store gives a lane's next grant once the last one is told to be used, or its claim has ended. Otherwise late holders
+/// would find later grants in their place, again and again.
 pub(super) async fn a_lane_waits_to_hear_of_a_start_before_it_gives_another(store: &TestStore) {
     let worker = store.join("w").await;
     let rules = paced("2/s");

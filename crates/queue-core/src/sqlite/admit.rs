@@ -99,7 +99,7 @@ impl Inner {
         self.is_at_home()?;
         let ended = || QueueError::new(ErrorKind::Unavailable, "the queue was closed");
         let (reply, answer) = oneshot::channel();
-        // Before the request is added: a caller that is dropped meanwhile must not leave one of which the writer never hears.
+        // The place comes first: a caller that is dropped while it waits for one has added no request yet.
         let way = self.writer.way().await?;
         if self.admissions.add((request.clone(), reply)) {
             let admissions = Arc::clone(&self.admissions);

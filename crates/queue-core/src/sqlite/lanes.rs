@@ -310,8 +310,8 @@ pub(super) async fn store(tx: &mut Tx<'_>, lane: &LaneState) -> Result<()> {
     Ok(())
 }
 
-/// Takes in what has started, and reports, oldest first, each with its job's claim, and adds the lanes that change. Returns those that are closed,
-/// or for longer than they were.
+/// Applies told starts, and then reports with their jobs' claims, oldest first. Adds the lanes that change, and returns those
+/// that are closed for longer than before.
 pub(super) fn report(
     changes: &mut Changes,
     mut states: BTreeMap<String, LaneState>,

@@ -144,7 +144,7 @@ enum Step {
     Tell,
     /// A holder gives up without a request.
     Cancel(prop::sample::Index),
-    /// A holder's process is gone, and nobody knows whether it had started.
+    /// A holder's process dies; the store cannot know whether it had started.
     Die(prop::sample::Index),
 }
 
