@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longhaul_origin::{Answer, Behaviour, Fault, FaultRule, HostConfig, Shape};
 use longhaul_queue_core::{
-    JobState, LaneRules, LeaseRequest, RequestNumber, Settlement, StoreId, Verdict, WorkQueue as _,
+    Critical, JobState, LaneRules, LeaseRequest, RequestNumber, Settlement, StoreId, Verdict, WorkQueue as _,
     WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use longhaul_tests::{Stage, size};
@@ -85,6 +85,7 @@ async fn what_was_settled_and_not_published_is_published_by_the_next_run() {
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     };
     let held = queue.lease(&request).await.unwrap().jobs.remove(0);

@@ -51,6 +51,11 @@ async fn prove(order: Order) {
         let measured = run(order, hosts, files_each, slow_files).await;
         let waits = Waits::of(&measured.starts);
         let mut figures = measured.json(&format!("{order:?}"), ideal);
+        let slow = &measured.starts.by_host()[SLOW];
+        let first = measured.starts.by_host().values().flatten().min().unwrap();
+        figures["slow_began_after_s"] = (((slow[0] - first) as f64) / 1e6).into();
+        figures["slow_every_s"] =
+            (((slow[slow.len() - 1] - slow[0]) as f64) / 1e6 / (slow.len() - 1) as f64).into();
         figures["most_rounds_waited"] = waits.rounds.into();
         figures["most_ahead"] = waits.ahead.into();
         println!("{figures}");

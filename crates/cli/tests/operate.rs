@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use longhaul_limiter::{LaneRules, SystemClock};
 use longhaul_queue_core::{
-    LaneReport, LeaseRequest, LeasedJob, RequestNumber, Settlement, SqliteOptions, SqliteQueue, Verdict,
-    WorkQueue as _, WorkerId, WorkerInfo,
+    Critical, LaneReport, LeaseRequest, LeasedJob, RequestNumber, Settlement, SqliteOptions, SqliteQueue,
+    Verdict, WorkQueue as _, WorkerId, WorkerInfo,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -84,6 +84,7 @@ async fn lease(queue: &SqliteQueue, max: usize) -> Vec<LeasedJob> {
         max_losses: 5,
         rules: Arc::new(LaneRules::default()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     };
     queue.lease(&request).await.unwrap().jobs

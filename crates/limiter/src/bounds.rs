@@ -124,13 +124,30 @@ impl Bounds {
         allows
     }
 
-    /// When a start may be granted for, at `now`, to a holder that is ready `lead` later: the lane's next time, if that is
-    /// no further away than `lead`, and not so soon that the holder would be late. `None` if the lane opens later.
-    pub fn start_at(&self, state: &PaceState, now: Duration, lead: Duration) -> Option<Duration> {
+    /// When a start may be granted for, at `now`, to a holder that is ready `lead` later and waits for `horizon` at most: the
+    /// lane's next time, if that is no further away, and not so soon that the holder would be late. `None` if the lane opens
+    /// later.
+    pub fn start_at(
+        &self,
+        state: &PaceState,
+        now: Duration,
+        lead: Duration,
+        horizon: Duration,
+    ) -> Option<Duration> {
         let Some(within) = self.start_within() else { return Some(now) };
         let open_at = self.open_at(state);
         let soonest = now + lead.saturating_sub(within / 2);
-        (open_at <= now + lead).then(|| open_at.max(soonest))
+        (open_at <= now + horizon.max(lead)).then(|| open_at.max(soonest))
+    }
+
+    /// How long the first and the last of so many starts are apart at least; nothing where nothing binds them.
+    pub fn lasts(&self, starts: u64) -> Duration {
+        let starts = u32::try_from(starts).unwrap_or(u32::MAX);
+        let windows = self.windows.iter().map(|counted| {
+            counted.window.interval().saturating_mul(starts.saturating_sub(counted.window.burst()))
+        });
+        let host = self.host.map(|host| host.stretched().saturating_mul(starts.saturating_sub(1)));
+        windows.chain(host).max().unwrap_or_default()
     }
 
     /// What a start adds to each time.

@@ -17,6 +17,9 @@ const MOST: usize = 512;
 /// No more is held than was lately done within this time, so that slow jobs are not held ahead at all.
 const HORIZON: Duration = Duration::from_millis(50);
 
+/// How fast jobs end is measured over no less: those that started together end together.
+const RATE_OVER: Duration = Duration::from_millis(200);
+
 /// A job that was held for longer is given back.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -61,8 +64,10 @@ pub(crate) struct Ahead {
     ended: u32,
     /// Since when something that ended waits to be settled.
     unsettled_since: Option<Duration>,
-    /// How many jobs have lately ended in a second.
+    /// How many jobs have lately ended in a second, and what it is measured anew by: since when, and how many.
     rate: f64,
+    rate_since: Duration,
+    rate_ended: u32,
 }
 
 impl Ahead {
@@ -97,6 +102,7 @@ impl Ahead {
     /// A job has ended.
     pub(crate) fn ended(&mut self, now: Duration) {
         self.ended += 1;
+        self.rate_ended += 1;
         self.unsettled_since.get_or_insert(now);
     }
 
@@ -113,8 +119,12 @@ impl Ahead {
     /// The queue answered: measures anew how many jobs the workers do within the horizon.
     pub(crate) fn answered(&mut self, now: Duration, given: bool) {
         self.given = given;
+        let took = now.saturating_sub(self.rate_since);
+        if took >= RATE_OVER {
+            self.rate = f64::from(self.rate_ended) / took.as_secs_f64();
+            (self.rate_since, self.rate_ended) = (now, 0);
+        }
         let took = now.saturating_sub(self.since).as_secs_f64();
-        self.rate = f64::from(self.ended) / took.max(1e-3);
         let done = f64::from(self.ended) * HORIZON.as_secs_f64() / took.max(1e-6);
         self.limit = if done >= MOST as f64 { MOST } else { done as usize };
         (self.since, self.ended) = (now, 0);
@@ -125,8 +135,23 @@ impl Ahead {
         (self.rate * lead.as_secs_f64()) as usize
     }
 
-    /// Whether what has ended should wait for more before it is settled: while workers have jobs ahead of them, or where
-    /// starts are late anyhow, by a small part of that.
+    /// Until when what has ended waits for more before it is settled: while workers have jobs ahead of them, or where starts
+    /// are late anyhow, by a small part of that. `None` if it does not wait.
+    fn company_until(&self, finished: usize, running: usize, lead: Duration) -> Option<Duration> {
+        if finished >= ENOUGH {
+            return None;
+        }
+        let has_ahead = !self.jobs.is_empty() && finished * 2 < running + self.jobs.len();
+        let ahead = has_ahead.then_some(COMPANY);
+        let late = (lead > NOTABLE).then(|| lead / LATE_SHARE);
+        match self.unsettled_since {
+            Some(since) => Some(since + ahead.into_iter().chain(late).max()?),
+            // Nothing has ended: whatever else there is to say waits as long as workers have jobs ahead of them.
+            None => ahead.map(|_| Duration::MAX),
+        }
+    }
+
+    /// Whether it waits now.
     pub(crate) fn waits_for_company(
         &self,
         now: Duration,
@@ -134,23 +159,22 @@ impl Ahead {
         running: usize,
         lead: Duration,
     ) -> bool {
-        let waited = self.unsettled_since.map(|since| now.saturating_sub(since));
-        let is_late = lead > NOTABLE && finished < ENOUGH;
-        if is_late && waited.is_some_and(|waited| waited < lead / LATE_SHARE) {
-            return true;
-        }
-        let alone = waited.is_none_or(|waited| waited < COMPANY);
-        alone && finished < ENOUGH && finished * 2 < running + self.jobs.len() && !self.jobs.is_empty()
+        self.company_until(finished, running, lead).is_some_and(|until| now < until)
     }
 
     /// When to look again although nothing happens: the wait for company ends, or patience with a job does. There is no
     /// wait for company while a call is under way.
-    pub(crate) fn deadline(&self, lead: Duration, is_calling: bool) -> Option<Duration> {
-        let unsettled = self.unsettled_since.filter(|_| !is_calling);
-        let late = unsettled.map(|since| since + lead / LATE_SHARE).filter(|_| lead > NOTABLE);
-        let Some(first) = self.jobs.front() else { return late };
-        let company = unsettled.map(|since| since + COMPANY);
-        late.into_iter().chain(company).chain([first.answered.at + PATIENCE]).min()
+    pub(crate) fn deadline(
+        &self,
+        finished: usize,
+        running: usize,
+        lead: Duration,
+        is_calling: bool,
+    ) -> Option<Duration> {
+        let company = self.company_until(finished, running, lead).filter(|_| !is_calling);
+        let company = company.filter(|until| *until < Duration::MAX);
+        let patience = self.jobs.front().map(|first| first.answered.at + PATIENCE);
+        company.into_iter().chain(patience).min()
     }
 
     /// Takes out what has waited for too long, or everything if nothing is to be started any more.
@@ -175,13 +199,15 @@ mod tests {
     fn a_late_process_leases_for_the_workers_that_will_be_free_by_then() {
         let mut ahead = Ahead::default();
         ahead.answered(ms(1_000), false);
-        for _ in 0..100 {
+        for _ in 0..200 {
             ahead.ended(ms(1_050));
         }
-        ahead.answered(ms(1_100), false);
+        ahead.answered(ms(1_060), false);
+        assert_eq!(ahead.free_soon(ms(150)), 0, "they may have started together");
+        ahead.answered(ms(1_200), false);
         assert_eq!(ahead.free_soon(ms(150)), 150, "a thousand end in a second");
         assert_eq!(ahead.free_soon(Duration::ZERO), 0);
-        ahead.answered(ms(1_200), false);
+        ahead.answered(ms(1_400), false);
         assert_eq!(ahead.free_soon(ms(150)), 0, "none has ended since");
     }
 
@@ -190,10 +216,10 @@ mod tests {
         let mut ahead = Ahead::default();
         ahead.ended(ms(1_000));
         assert!(!ahead.waits_for_company(ms(1_000), 1, 9, ms(10)));
-        assert_eq!(ahead.deadline(ms(10), false), None);
+        assert_eq!(ahead.deadline(1, 9, ms(10), false), None);
         assert!(ahead.waits_for_company(ms(1_009), 1, 9, ms(160)));
-        assert_eq!(ahead.deadline(ms(160), false), Some(ms(1_010)));
-        assert_eq!(ahead.deadline(ms(160), true), None, "a call that is under way answers soon enough");
+        assert_eq!(ahead.deadline(1, 9, ms(160), false), Some(ms(1_010)));
+        assert_eq!(ahead.deadline(1, 9, ms(160), true), None, "a call that is under way answers soon enough");
         assert!(!ahead.waits_for_company(ms(1_010), 1, 9, ms(160)));
         assert!(!ahead.waits_for_company(ms(1_000), ENOUGH, 99, ms(160)), "that is company enough");
     }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ahead::Ahead;
 use crate::alone::AloneTurns;
 use crate::call::Reply;
+use crate::critical::CriticalLanes;
 use crate::dispatcher::ending::Phase;
 use crate::fault::LocalFaults;
 use crate::heartbeat::Heart;
@@ -59,6 +60,7 @@ pub(crate) struct Dispatcher {
     tasks: HashMap<Id, LeasedJob>,
     /// Jobs that wait for a worker.
     ahead: Ahead,
+    critical: CriticalLanes,
     /// Jobs that ended and are not settled.
     finished: Vec<Finished>,
     /// So many of these are settled one by one, because the queue refused them together.
@@ -130,6 +132,7 @@ impl Dispatcher {
         recovery.spawn(recover(Arc::clone(&shared), store.clone()));
         Self {
             began: shared.now(),
+            critical: CriticalLanes::new(Arc::clone(&config.rules), config.workers),
             shared,
             config,
             worker: Arc::new(worker),
@@ -186,6 +189,7 @@ impl Dispatcher {
         }
         self.start_next();
         while self.discards.try_join_next().is_some() {}
+        self.critical.take_found(self.shared.now());
         if self.next_open.is_some_and(|at| at <= self.shared.now()) {
             self.next_open = None;
             self.look_for_work();
@@ -200,6 +204,7 @@ impl Dispatcher {
             Ok((id, finished)) => {
                 self.tasks.remove(&id);
                 self.ahead.ended(self.shared.now());
+                self.critical.ended(finished.elapsed);
                 self.finished.push(finished);
             }
             Err(error) => {
@@ -280,7 +285,9 @@ impl Dispatcher {
         if self.phase.is_running() {
             times.push(self.faults.until(now));
             times.push(self.alone.deadline(now));
-            times.push(self.ahead.deadline(self.worker.lead(), !self.calls.is_empty()));
+            let (finished, running) = (self.finished.len(), self.running.len());
+            let is_calling = !self.calls.is_empty();
+            times.push(self.ahead.deadline(finished, running, self.worker.lead(), is_calling));
             // One that is past could not be told just now: what keeps it back has a time of its own.
             times.push(self.worker.tell_at().filter(|at| *at > now && self.calls.is_empty()));
             times.push(Some(self.listen_after).filter(|at| *at > now));

@@ -12,6 +12,7 @@ mod ahead;
 mod alone;
 mod call;
 mod config;
+mod critical;
 mod dispatcher;
 mod error;
 mod fault;

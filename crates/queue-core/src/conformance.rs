@@ -59,6 +59,7 @@ mod cancelling;
 mod concurrency;
 mod cooldowns;
 mod counting;
+mod critical;
 mod deferring;
 #[cfg(feature = "sqlite")]
 mod docstokg;
@@ -205,6 +206,13 @@ cases! {
         inv_cap_a_lane_with_a_cap_or_a_pace_gives_only_to_free_workers,
         inv_fair_ahead_never_passes_a_lane_that_waits_for_a_worker,
         a_lane_that_reopens_gives_nothing_ahead,
+    }
+    critical {
+        a_critical_lane_gives_out_of_turn,
+        inv_fair_no_more_come_out_of_turn_than_are_asked_for,
+        inv_cooldown_a_critical_lane_that_is_closed_gives_nothing,
+        inv_pace_a_worker_may_wait_for_a_critical_lane,
+        the_lanes_that_bound_a_run_are_found,
     }
     fairness {
         inv_fair_a_long_backlog_keeps_nobody_waiting,

@@ -11,7 +11,7 @@ use crate::{
     Admission, AdmitRequest, AdoptedJob, ArtifactId, Enqueued, Epoch, ErrorKind, Explanation, Heartbeat,
     HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState, Lane, LanePage, LaneRow, LaneRules,
     LeaseBatch, LeaseRequest, LeaseToken, NewJob, QueueAdmin, QueueCheck, QueueError, QueueStats, Result,
-    Settled, Settlement, StoreId, WorkQueue, WorkerId, WorkerInfo, WorkerRow,
+    Settled, Settlement, StoreId, Throughput, WorkQueue, WorkerId, WorkerInfo, WorkerRow,
 };
 
 /// How bad the connection is. The same plan on the same calls, one after the other, does the same again.
@@ -192,6 +192,10 @@ impl<Q: WorkQueue> WorkQueue for FlakyQueue<Q> {
 
     async fn stats(&self) -> Result<QueueStats> {
         self.pass(self.inner.stats()).await
+    }
+
+    async fn critical(&self, throughput: &Throughput) -> Result<Vec<Lane>> {
+        self.pass(self.inner.critical(throughput)).await
     }
 
     async fn cache_get(&self, key: &str) -> Result<Option<String>> {

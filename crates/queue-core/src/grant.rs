@@ -7,10 +7,9 @@ use longhaul_limiter::{Bounds, Claim, PaceState, Role};
 
 use crate::Timestamp;
 
-/// No start is granted further ahead, however long a process takes (INV-COOLDOWN: what was granted before a closure starts
-/// within 250 ms).
+/// No process reckons with a longer time from a grant to its start.
 pub const LEAD_MAX: Duration = Duration::from_millis(150);
-/// No start comes later than this after it was granted,
+/// No start comes later than this after it was granted (INV-COOLDOWN),
 const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// and none that is paced later than this after its time.
 const LATE_MAX: Duration = Duration::from_millis(100);
@@ -31,22 +30,23 @@ impl StartWindow {
     pub(crate) const OVER: Self = Self { after: Duration::ZERO, within: Duration::ZERO };
 }
 
-/// Grants a claim a start in a role of a lane, if its pace allows that within `lead` from `now` (INV-PACE). Whether earlier
-/// grants have to be waited for is for a lease to ask ([`Bounds::has_room`]): an admission starts at once, so it is never
-/// what a late holder finds in its way again and again.
+/// Grants a claim a start in a role of a lane, if its pace allows that within `lead` from `now` (INV-PACE), or within
+/// `horizon` where that is longer and its holder would rather wait. Whether earlier grants have to be waited for is for a
+/// lease to ask ([`Bounds::has_room`]): an admission starts at once, so it is never what a late holder finds in its way again
+/// and again.
 pub(crate) fn grant(
     bounds: &Bounds,
     pace: &mut PaceState,
     (claim, role): (Claim, Role),
     now: Timestamp,
-    lead: Duration,
+    (lead, horizon): (Duration, Duration),
 ) -> Option<StartWindow> {
     let now = now.since_epoch();
-    let at = bounds.start_at(pace, now, lead.min(LEAD_MAX))?;
-    let Some(within) = bounds.start_within() else { return Some(StartWindow::UNPACED) };
+    let at = bounds.start_at(pace, now, lead.min(LEAD_MAX), horizon.min(furthest(bounds)))?;
+    let Some(within) = start_within(bounds) else { return Some(StartWindow::UNPACED) };
     pace.forget_before(now);
     let after = at.saturating_sub(now);
-    let within = after + within.min(LATE_MAX);
+    let within = after + within;
     bounds.grant(pace, claim, role, at).then_some(StartWindow { after, within })
 }
 
@@ -66,7 +66,17 @@ pub(crate) fn waits_for_a_start(bounds: &Bounds, pace: &PaceState, now: Timestam
 
 /// When the pace lets a process with this lead be given a start.
 fn opens_at(bounds: &Bounds, pace: &PaceState, lead: Duration) -> Timestamp {
-    Timestamp::at_least(bounds.open_at(pace).saturating_sub(lead.min(LEAD_MAX)))
+    Timestamp::at_least(bounds.open_at(pace).saturating_sub(lead.min(furthest(bounds))))
+}
+
+/// How long after its time a start may happen; `None` where nothing paces.
+fn start_within(bounds: &Bounds) -> Option<Duration> {
+    bounds.start_within().map(|within| within.min(LATE_MAX))
+}
+
+/// How far ahead a start may be granted: as far as the last moment at which it may happen.
+fn furthest(bounds: &Bounds) -> Duration {
+    START_WITHIN_MAX.saturating_sub(start_within(bounds).unwrap_or_default())
 }
 
 /// Before a claim is granted another start in the windows of `bounds`: what it was granted there for the role `unused` is

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul_limiter::{Claim, LaneRules, Role, StatedLimits};
+use longhaul_limiter::{Claim, Lane, LaneRules, Role, StatedLimits};
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, LeaseToken, LeasedJob, Place, RequestNumber, StoreId, WorkerId};
+use crate::{Critical, Epoch, LeaseToken, LeasedJob, Place, RequestNumber, StoreId, WorkerId};
 
 /// A worker process, as it introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +49,19 @@ pub struct LeaseRequest {
     /// The process' own time from a grant to its start, as measured. A lane whose pace opens within it may be given from
     /// already, for that moment, so that commits and preparation cost the lane nothing. At most [`LEAD_MAX`](crate::LEAD_MAX).
     pub lead: Duration,
+    /// Lanes that are asked before it goes by turns; none by default.
+    pub critical: Critical,
     /// Starts that were granted to jobs which this process still holds, and that have happened. A lane with a pace waits to
     /// hear of them, or of its jobs' ends, before it gives more, so a process that never tells them is given less.
     pub started: Vec<Started>,
+}
+
+impl LeaseRequest {
+    /// How far ahead a start may be granted in a lane, to the holder that waits longest for it.
+    pub(crate) fn horizon(&self, lane: &Lane) -> Duration {
+        let is_critical = self.critical.most > 0 && self.critical.lanes.contains(lane);
+        if is_critical { self.lead.max(self.critical.horizon) } else { self.lead }
+    }
 }
 
 /// A start that was granted and has happened.

@@ -14,6 +14,7 @@
 mod admin;
 #[cfg(feature = "sqlite")]
 mod config;
+mod critical;
 #[cfg(feature = "sqlite")]
 mod docstokg;
 mod error;
@@ -32,6 +33,7 @@ mod state;
 mod stats;
 
 pub use admin::{Explanation, JobFilter, JobPage, LanePage, QueueAdmin, QueueCheck, WorkerRow};
+pub use critical::{Critical, CriticalTurns, Survey, Throughput};
 pub use error::{ErrorKind, QueueError, Result};
 #[cfg(feature = "fakes")]
 pub use flaky::{FlakyPlan, FlakyQueue};

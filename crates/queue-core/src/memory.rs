@@ -36,7 +36,7 @@ use crate::{
     Admission, AdmitRequest, AdoptedJob, ArtifactId, Enqueued, Epoch, ErrorKind, Explanation, Heartbeat,
     HistoryEntry, JobEvent, JobFilter, JobId, JobPage, JobRecord, JobState, LanePage, LaneRow, LeaseBatch,
     LeaseRequest, LeaseToken, NewJob, QueueAdmin, QueueCheck, QueueError, QueueStats, Result, Settled,
-    Settlement, StoreId, WorkQueue, WorkerId, WorkerInfo, WorkerRow,
+    Settlement, StoreId, Throughput, WorkQueue, WorkerId, WorkerInfo, WorkerRow,
 };
 
 /// A queue in memory. Clones share it.
@@ -193,6 +193,11 @@ impl WorkQueue for MemoryQueue {
 
     async fn stats(&self) -> Result<QueueStats> {
         self.step(|model| Ok(model.stats()))
+    }
+
+    async fn critical(&self, throughput: &Throughput) -> Result<Vec<Lane>> {
+        self.agree_on_keying(&throughput.rules)?;
+        self.step(|model| Ok(model.critical(throughput)))
     }
 
     async fn cache_get(&self, key: &str) -> Result<Option<String>> {

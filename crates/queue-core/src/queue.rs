@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    Admission, AdmitRequest, Answer, Enqueued, Epoch, Heartbeat, JobId, LeaseBatch, LeaseRequest, LeaseToken,
-    NewJob, Place, QueueStats, Result, Settled, Settlement, StoredFile, Verdict, WorkerId, WorkerInfo,
+    Admission, AdmitRequest, Answer, Enqueued, Epoch, Heartbeat, JobId, Lane, LeaseBatch, LeaseRequest,
+    LeaseToken, NewJob, Place, QueueStats, Result, Settled, Settlement, StoredFile, Throughput, Verdict,
+    WorkerId, WorkerInfo,
 };
 
 /// A durable queue of jobs.
@@ -61,6 +62,13 @@ pub trait WorkQueue: Debug + Send + Sync + 'static {
 
     /// Counts, and when something could be leased.
     async fn stats(&self) -> Result<QueueStats>;
+
+    /// The lanes that a process with this throughput should ask out of turn, the longest first, see [`Survey`](crate::Survey).
+    /// Reads all that is queued, beside other calls, so it is for once in a while. None, where a store does not look.
+    async fn critical(&self, throughput: &Throughput) -> Result<Vec<Lane>> {
+        let _ = throughput;
+        Ok(Vec::new())
+    }
 
     /// Reads a value from the durable cache, if it has not expired.
     async fn cache_get(&self, key: &str) -> Result<Option<String>>;

@@ -27,7 +27,9 @@ mod plans;
 mod read;
 mod rows;
 mod settle;
+mod survey;
 mod tx;
+mod visits;
 mod watch;
 mod workers;
 mod writer;
@@ -42,8 +44,8 @@ pub use open::{Durability, SqliteOptions};
 use self::open::Inner;
 use self::writer::Urgency;
 use crate::{
-    Admission, AdmitRequest, Enqueued, Epoch, Heartbeat, JobId, LeaseBatch, LeaseRequest, LeaseToken, NewJob,
-    QueueStats, Result, Settled, Settlement, WorkQueue, WorkerId, WorkerInfo,
+    Admission, AdmitRequest, Enqueued, Epoch, Heartbeat, JobId, Lane, LeaseBatch, LeaseRequest, LeaseToken,
+    NewJob, QueueStats, Result, Settled, Settlement, Throughput, WorkQueue, WorkerId, WorkerInfo,
 };
 
 /// A queue in one SQLite file. Clones share the handle; several processes may open the same file.
@@ -177,6 +179,10 @@ impl WorkQueue for SqliteQueue {
 
     async fn stats(&self) -> Result<QueueStats> {
         read::stats(&self.inner).await
+    }
+
+    async fn critical(&self, throughput: &Throughput) -> Result<Vec<Lane>> {
+        survey::critical(&self.inner, throughput).await
     }
 
     async fn cache_get(&self, key: &str) -> Result<Option<String>> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use longhaul_limiter::ManualClock;
 use longhaul_queue_core::{
-    Answer, ArtifactId, Enqueued, ErrorKind, FlakyPlan, FlakyQueue, JobFilter, JobPage, JobState, Lane,
-    LaneRules, LeaseRequest, MemoryQueue, NewJob, Place, QueueAdmin, RequestNumber, Result, Role, Settlement,
-    SqliteOptions, SqliteQueue, Verdict, WorkQueue, WorkQueueExt as _, WorkerId, WorkerInfo,
+    Answer, ArtifactId, Critical, Enqueued, ErrorKind, FlakyPlan, FlakyQueue, JobFilter, JobPage, JobState,
+    Lane, LaneRules, LeaseRequest, MemoryQueue, NewJob, Place, QueueAdmin, RequestNumber, Result, Role,
+    Settlement, SqliteOptions, SqliteQueue, Verdict, WorkQueue, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 
 const TTL: Duration = Duration::from_mins(2);
@@ -94,6 +94,7 @@ async fn work_off(queue: &(impl WorkQueue + QueueAdmin)) {
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     };
     let jobs: Vec<NewJob> = (0..JOBS).map(job).collect();

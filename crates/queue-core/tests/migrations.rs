@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use longhaul_limiter::{LaneLimits, ManualClock, Paces};
 use longhaul_queue_core::{
-    Answer, ArtifactId, ErrorKind, JobPage, JobRecord, Lane, LanePage, LaneRules, LeaseRequest, LeasedJob,
-    NewJob, QueueAdmin as _, QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue, StatedLimits,
-    StoreId, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
+    Answer, ArtifactId, Critical, ErrorKind, JobPage, JobRecord, Lane, LanePage, LaneRules, LeaseRequest,
+    LeasedJob, NewJob, QueueAdmin as _, QueueError, RequestNumber, Settlement, SqliteOptions, SqliteQueue,
+    StatedLimits, StoreId, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
@@ -104,6 +104,7 @@ fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use longhaul_limiter::{Clock as _, ManualClock};
 use longhaul_queue_core::{
-    Answer, ArtifactId, Enqueued, Epoch, ErrorKind, JobState, Keying, Lane, LaneReport, LaneRules,
+    Answer, ArtifactId, Critical, Enqueued, Epoch, ErrorKind, JobState, Keying, Lane, LaneReport, LaneRules,
     LeaseRequest, NewJob, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions,
     SqliteQueue, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
@@ -68,6 +68,7 @@ fn request(id: &str, number: i64, max: usize) -> LeaseRequest {
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     }
 }

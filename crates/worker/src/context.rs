@@ -44,13 +44,16 @@ pub struct Answered {
     pub at: Duration,
     /// How old the store's decision was then.
     pub age: Duration,
+    /// When a worker was free for the job; at the reply if one was then. What it waited for that does not count as lateness
+    /// of the process.
+    pub free_at: Duration,
 }
 
 /// The start that the lease itself has granted.
 #[derive(Debug)]
 struct LeaseGrant {
-    /// When the store decided, on this process' clock.
-    given_at: Duration,
+    /// From when its lateness counts: when the store decided, on this process' clock, or as much later as its worker was free.
+    late_from: Duration,
     /// From when and until when it may be used.
     from: Duration,
     until: Duration,
@@ -66,7 +69,7 @@ struct LeaseGrant {
 impl LeaseGrant {
     fn new(leased: &LeasedJob, answered: Answered) -> Self {
         Self {
-            given_at: answered.at.saturating_sub(answered.age),
+            late_from: answered.free_at.max(answered.at).saturating_sub(answered.age),
             from: answered.at + leased.start_after,
             until: answered.at + leased.start_within,
             paced: leased.paced,
@@ -411,7 +414,7 @@ impl Context for JobContext {
             return refusal;
         }
         if !self.grant.ready.swap(true, Ordering::AcqRel) {
-            self.shared.leases.observe(self.now().saturating_sub(self.grant.given_at));
+            self.shared.leases.observe(self.now().saturating_sub(self.grant.late_from));
         }
         // The lease holds a slot for its own place and has counted its pace, for a short time after the reply.
         let has_permits = self.permits.try_start().await;

@@ -18,9 +18,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use longhaul_limiter::SystemClock;
 use longhaul_queue_core::{
-    Answer, ArtifactId, Durability, Enqueued, JobState, Lane, LaneRules, LeaseRequest, LeasedJob, NewJob,
-    Place, QueueError, RequestNumber, Role, Settlement, SqliteOptions, SqliteQueue, StoreId, StoredFile,
-    Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
+    Answer, ArtifactId, Critical, Durability, Enqueued, JobState, Lane, LaneRules, LeaseRequest, LeasedJob,
+    NewJob, Place, QueueError, RequestNumber, Role, Settlement, SqliteOptions, SqliteQueue, StoreId,
+    StoredFile, Verdict, WorkQueue as _, WorkQueueExt as _, WorkerId, WorkerInfo,
 };
 use serde_json::{Value, json};
 
@@ -81,6 +81,7 @@ fn request(worker: &WorkerId, number: i64, max: usize) -> LeaseRequest {
         max_losses: u32::MAX,
         rules: Arc::new(LaneRules::unlimited()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     }
 }

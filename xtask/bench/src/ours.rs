@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use longhaul_limiter::{LaneRules, SystemClock};
 use longhaul_queue_core::{
-    Answer, Durability, LeaseRequest, LeasedJob, NewJob, RequestNumber, Settlement, SqliteOptions,
+    Answer, Critical, Durability, LeaseRequest, LeasedJob, NewJob, RequestNumber, Settlement, SqliteOptions,
     SqliteQueue, Verdict, WorkQueue as _, WorkerId, WorkerInfo,
 };
 
@@ -64,6 +64,7 @@ impl<'q> Hand<'q> {
             max_losses: 5,
             rules: Arc::clone(&self.rules),
             lead: Duration::ZERO,
+            critical: Critical::default(),
             started: Vec::new(),
         }
     }

@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use longhaul_limiter::{Clock as _, Lane, LaneRules, ManualClock, Role};
 use longhaul_queue_core::{
-    ArtifactId, LeaseRequest, LeaseToken, LeasedJob, MemoryQueue, NewJob, Place, RequestNumber, Result,
-    Settlement, Started, Verdict, WorkQueue as _, WorkerId, WorkerInfo,
+    ArtifactId, CriticalTurns, LeaseRequest, LeaseToken, LeasedJob, MemoryQueue, NewJob, Place,
+    RequestNumber, Result, Settlement, Started, Survey, Throughput, Verdict, WorkQueue as _, WorkerId,
+    WorkerInfo,
 };
 
 /// At most so many jobs are in the queue at a time; the hosts with the most artifacts come first.
 const IN_QUEUE: usize = 10_000;
 /// The process never expires: nothing of it can be lost here.
 const FOR_EVER: Duration = Duration::from_hours(24 * 366 * 1000);
+/// Time between two looks at which lanes bound the run.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The store's time has this grain.
 const GRAIN: Duration = Duration::from_millis(1);
 
@@ -61,6 +64,9 @@ struct Run<'a> {
     queue: MemoryQueue,
     worker: WorkerId,
     requests: i64,
+    critical: CriticalTurns,
+    /// When it is next looked which lanes bound the run.
+    look_at: Duration,
     /// What has started since the last request.
     started: Vec<Started>,
     /// Requests under way: when each ends, in order.
@@ -92,6 +98,8 @@ pub(crate) async fn simulate(model: &Model, hosts: &[(Lane, u64)]) -> Result<Dur
         queue,
         worker,
         requests: 0,
+        critical: CriticalTurns::new(model.workers),
+        look_at: Duration::ZERO,
         started: Vec::new(),
         under_way: BinaryHeap::new(),
     };
@@ -120,6 +128,7 @@ impl Run<'_> {
             let (mut given, mut next_open) = (0, None);
             if let Some(batch) = settled.batch {
                 (given, next_open) = (batch.jobs.len(), batch.next_open);
+                self.critical.given(&batch.jobs);
                 batch.jobs.iter().for_each(|job| self.start(job));
             }
             let now = self.clock.monotonic();
@@ -140,17 +149,37 @@ impl Run<'_> {
 
     fn request(&mut self) -> LeaseRequest {
         self.requests += 1;
+        self.look();
+        let max = self.model.workers - self.under_way.len();
         LeaseRequest {
             worker: self.worker.clone(),
             number: RequestNumber(self.requests),
-            max: self.model.workers - self.under_way.len(),
+            max,
             ahead: 0,
             alone: false,
             max_losses: 5,
             rules: Arc::clone(&self.model.rules),
             lead: Duration::ZERO,
+            critical: self.critical.of(max),
             started: std::mem::take(&mut self.started),
         }
+    }
+
+    /// Looks which lanes bound the run, as a run does once in a while.
+    fn look(&mut self) {
+        let now = self.clock.monotonic();
+        if now < self.look_at {
+            return;
+        }
+        // Seldom where a run is long, which has many hosts to look at.
+        self.look_at = now + LOOK_EVERY.max(now / 100);
+        let Model { rules, workers, request_time, .. } = self.model;
+        let throughput = Throughput { rules: Arc::clone(rules), workers: *workers, job_time: *request_time };
+        let mut survey = Survey::new(&throughput);
+        for host in &self.hosts {
+            survey.count(host.lane.clone(), host.left, rules.cap(&host.lane), None);
+        }
+        self.critical.set(survey.critical());
     }
 
     fn start(&mut self, job: &LeasedJob) {
@@ -279,5 +308,20 @@ mod tests {
     async fn more_hosts_than_the_queue_holds_take_turns() {
         let counts = vec![1; IN_QUEUE + 1_000];
         is_about(seconds(&model(4, "off", 256), &counts).await, counts.len() as f64 * 0.5 / 256.0);
+    }
+
+    /// Turns alone would serve the slow host once in seven seconds, and then alone for most of a minute.
+    #[tokio::test]
+    async fn a_slow_host_is_not_starved_by_many_quick_ones() {
+        let mut model = model(4, "off", 8);
+        let mut rules = (*model.rules).clone();
+        let paces = Paces::Shared("1/s".parse::<Pace>().unwrap());
+        rules.hosts.insert(Lane::new("h100.example").unwrap(), LaneLimits { cap: Some(4), paces });
+        model.rules = Arc::new(rules);
+        let mut counts = vec![12; 100];
+        counts.push(68);
+        let workers = (1_200.0 + 68.0) * 0.5 / 8.0;
+        let took = seconds(&model, &counts).await;
+        assert!(took <= workers * 1.03, "{took} s, the workers alone need {workers} s");
     }
 }

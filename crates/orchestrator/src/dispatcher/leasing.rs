@@ -90,6 +90,7 @@ impl Dispatcher {
             max_losses: self.config.max_losses,
             rules: Arc::clone(&self.config.rules),
             lead: self.worker.lead(),
+            critical: self.critical.of(max),
             started: self.worker.take_started(),
         })
     }

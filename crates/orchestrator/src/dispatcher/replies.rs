@@ -111,6 +111,7 @@ impl Dispatcher {
         let wanted = if request.max > 0 { request.max } else { request.ahead };
         self.dry = batch.jobs.len() < wanted;
         self.ahead.answered(self.shared.now(), batch.jobs.len() > request.max);
+        self.critical.given(&self.shared, &batch.jobs, !self.dry);
         self.next_open = batch.next_open.map(|after| Self::open_at(replied_at, after, batch.jobs.len()));
         if !self.dry || request.alone {
             self.look_for_work();
@@ -124,7 +125,7 @@ impl Dispatcher {
             self.drain = Drain::Working;
             self.shared.emit(&Event::Leased { count: batch.jobs.len() });
         }
-        let answered = Answered { at: replied_at, age: batch.age };
+        let answered = Answered { at: replied_at, age: batch.age, free_at: replied_at };
         for leased in batch.jobs {
             let cancel = self.shared.registry.insert(leased.token, leased.artifact_id.clone());
             self.ahead.push(Waiting { leased, answered, cancel });
@@ -144,7 +145,7 @@ impl Dispatcher {
             while self.running.len() < self.config.workers
                 && let Some(waiting) = self.ahead.pop_in_time(now)
             {
-                self.start(waiting);
+                self.start(waiting, now);
             }
         }
         for leased in self.ahead.give_back(now, nothing_starts) {
@@ -152,8 +153,9 @@ impl Dispatcher {
         }
     }
 
-    fn start(&mut self, waiting: Waiting) {
+    fn start(&mut self, waiting: Waiting, now: Duration) {
         let Waiting { leased, answered, cancel } = waiting;
+        let answered = Answered { free_at: now, ..answered };
         let worker = Arc::clone(&self.worker);
         let for_task = leased.clone();
         let task = self.running.spawn(async move { worker.run(for_task, answered, cancel).await });

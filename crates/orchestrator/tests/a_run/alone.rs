@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longhaul_limiter::{Clock, LaneRules};
-use longhaul_queue_core::{JobState, LeaseRequest, RequestNumber, WorkQueue, WorkerId, WorkerInfo};
+use longhaul_queue_core::{Critical, JobState, LeaseRequest, RequestNumber, WorkQueue, WorkerId, WorkerInfo};
 
 use crate::support::{Bench, done, end_of, is_state};
 
@@ -31,6 +31,7 @@ async fn lose_twice(bench: &Bench) {
             max_losses: 5,
             rules: Arc::new(LaneRules::unlimited()),
             lead: Duration::ZERO,
+            critical: Critical::default(),
             started: Vec::new(),
         };
         assert!(!bench.queue.lease(&request).await.unwrap().jobs.is_empty());

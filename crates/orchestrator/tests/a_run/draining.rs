@@ -8,7 +8,8 @@ use longhaul_events::Event;
 use longhaul_limiter::{Clock, LaneRules};
 use longhaul_orchestrator::RunEnd;
 use longhaul_queue_core::{
-    LeaseRequest, NewJob, QueueAdmin, RequestNumber, StoreId, WorkQueue, WorkQueueExt, WorkerId, WorkerInfo,
+    Critical, LeaseRequest, NewJob, QueueAdmin, RequestNumber, StoreId, WorkQueue, WorkQueueExt, WorkerId,
+    WorkerInfo,
 };
 
 use crate::flaky::Flaky;
@@ -33,6 +34,7 @@ pub(crate) fn lease_of(worker: &WorkerInfo, number: i64) -> LeaseRequest {
         max_losses: 5,
         rules: Arc::new(LaneRules::unlimited()),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     }
 }

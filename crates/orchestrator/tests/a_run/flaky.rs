@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longhaul_queue_core::{
-    Admission, AdmitRequest, Enqueued, Epoch, ErrorKind, Heartbeat, JobId, LeaseBatch, LeaseRequest,
+    Admission, AdmitRequest, Enqueued, Epoch, ErrorKind, Heartbeat, JobId, Lane, LeaseBatch, LeaseRequest,
     LeaseToken, MemoryQueue, NewJob, QueueError, QueueStats, RequestNumber, Result, Settled, Settlement,
-    WorkQueue, WorkerId, WorkerInfo,
+    Throughput, WorkQueue, WorkerId, WorkerInfo,
 };
 
 /// Stands before a queue in memory. All counters begin at zero: then it passes everything on.
@@ -125,6 +125,9 @@ impl WorkQueue for Flaky {
     async fn stats(&self) -> Result<QueueStats> {
         self.before(None).await?;
         self.inner.stats().await
+    }
+    async fn critical(&self, throughput: &Throughput) -> Result<Vec<Lane>> {
+        self.inner.critical(throughput).await
     }
     async fn cache_get(&self, key: &str) -> Result<Option<String>> {
         self.inner.cache_get(key).await

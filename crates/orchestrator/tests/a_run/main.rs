@@ -4,6 +4,7 @@
 mod alone;
 mod budgets;
 mod calendar;
+mod critical;
 mod draining;
 mod faults;
 mod flaky;

@@ -42,8 +42,17 @@ pub(super) fn capped_host(cap: u32, host: &str, own: u32) -> Arc<LaneRules> {
 
 /// Only this host has a cap.
 pub(super) fn one_capped(host: &str, cap: u32) -> Arc<LaneRules> {
+    only_of(host, LaneLimits { cap: Some(cap), paces: Paces::Shared(Pace::OFF) })
+}
+
+/// Only this host has a pace.
+pub(super) fn paced_host(host: &str, pace: &str) -> Arc<LaneRules> {
+    only_of(host, LaneLimits { cap: None, paces: Paces::Shared(rate(pace)) })
+}
+
+fn only_of(host: &str, limits: LaneLimits) -> Arc<LaneRules> {
     let mut rules = LaneRules::unlimited();
-    rules.hosts.insert(lane(host), LaneLimits { cap: Some(cap), paces: Paces::Shared(Pace::OFF) });
+    rules.hosts.insert(lane(host), limits);
     Arc::new(rules)
 }
 

@@ -13,10 +13,10 @@ use longhaul_limiter::{LaneRules, ManualClock};
 use super::rules::{lane, unlimited};
 use super::{Backend, QueueHandle, Store};
 use crate::{
-    Admission, AdmitRequest, Answer, ArtifactId, Class, Enqueued, HistoryEntry, JobFilter, JobId, JobPage,
-    JobRecord, JobState, LanePage, LaneReport, LaneRow, LeaseBatch, LeaseRequest, LeaseToken, LeasedJob,
-    NewJob, Place, RequestNumber, Role, Settlement, Started, StateCounts, StoreId, StoredFile, Verdict,
-    WorkerId, WorkerInfo,
+    Admission, AdmitRequest, Answer, ArtifactId, Class, Critical, Enqueued, HistoryEntry, JobFilter, JobId,
+    JobPage, JobRecord, JobState, LanePage, LaneReport, LaneRow, LeaseBatch, LeaseRequest, LeaseToken,
+    LeasedJob, NewJob, Place, RequestNumber, Role, Settlement, Started, StateCounts, StoreId, StoredFile,
+    Verdict, WorkerId, WorkerInfo,
 };
 
 /// For how long a process of a case is kept alive by joining.
@@ -153,6 +153,7 @@ impl TestStore {
             max_losses: MAX_LOSSES,
             rules: Arc::clone(rules),
             lead: Duration::ZERO,
+            critical: Critical::default(),
             started: self.started.lock().unwrap().clone(),
         }
     }

@@ -61,7 +61,7 @@ impl Model {
         {
             return Admission::Full;
         }
-        match self.count(lane, role, request.token.into(), &request.rules, request.lead) {
+        match self.count(lane, (role, request.token.into()), &request.rules, (request.lead, request.lead)) {
             Some(StartWindow { after, within }) => {
                 Admission::Admitted { paced: !bounds.is_off(), start_after: after, start_within: within }
             }

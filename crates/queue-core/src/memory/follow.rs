@@ -95,7 +95,8 @@ impl Model {
         for id in given {
             let Some(job) = self.jobs.get(id) else { return illegal(format!("there is no job {id}")) };
             let (lane, class) = (job.row.place.lane.clone(), job.class());
-            let first = self.first_ready(&lane, class, request);
+            let horizon = request.horizon(&lane);
+            let first = self.first_ready(&lane, class, &request.rules, horizon);
             let Some((_, role, _)) = first.filter(|(_, _, first)| first == id) else {
                 let first = first.map(|(_, _, id)| id);
                 return illegal(format!(
@@ -127,7 +128,7 @@ impl Model {
                     "job {id} of a limited lane was given, and no worker is free for it"
                 ));
             }
-            self.give(request, &lane, role, *id, jobs)?;
+            self.give(request, &lane, (role, *id), horizon, jobs)?;
             self.end_of_visit(request, &lane, class);
         }
         let wanted = |class: u8| (class == ALONE) == (eligible == Eligible::Alone);
@@ -150,7 +151,8 @@ impl Model {
     /// The turns that give now to whoever asks.
     fn due(&self, request: &LeaseRequest, agree: bool) -> Vec<(Lane, u8)> {
         let due = self.turns.iter().filter(|(lane, class, _)| {
-            (agree || self.is_untouched(lane)) && self.first_ready(lane, *class, request).is_some()
+            (agree || self.is_untouched(lane))
+                && self.first_ready(lane, *class, &request.rules, request.lead).is_some()
         });
         due.map(|(lane, class, _)| (lane.clone(), class)).collect()
     }

@@ -89,6 +89,7 @@ impl Model {
         room: &mut Room,
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
+        let mut critical = request.critical.most;
         // Each round gives a job or puts off a turn that was open, so it ends.
         while room.all > 0
             && let [lower @ .., highest] = self.turns.open_classes(self.now).as_slice()
@@ -100,9 +101,38 @@ impl Model {
                 0 => (turn_of(lower, self.grants / LOWER_EVERY), 1),
                 until_lower => (*highest, wanted.min(until_lower)),
             };
-            self.pass(request, class, share, room, jobs)?;
+            let first = self.before_turns(request, class, share.min(critical), room, jobs)?;
+            critical -= first;
+            if share > first {
+                self.pass(request, class, share - first, room, jobs)?;
+            }
         }
         Ok(())
+    }
+
+    /// Takes at most so many jobs of critical lanes out of turn, of each at most one. Returns how many.
+    fn before_turns(
+        &mut self,
+        request: &LeaseRequest,
+        class: u8,
+        most: usize,
+        room: &mut Room,
+        jobs: &mut Vec<LeasedJob>,
+    ) -> Result<usize> {
+        let mut given = 0;
+        for lane in request.critical.lanes.iter() {
+            let horizon = request.horizon(lane);
+            if given < most.min(room.limited)
+                && let Some((_, role, id)) = self.first_ready(lane, class, &request.rules, horizon)
+            {
+                self.give(request, lane, (role, id), horizon, jobs)?;
+                self.end_of_visit(request, lane, class);
+                given += 1;
+            }
+        }
+        room.all -= given;
+        room.limited -= given;
+        Ok(given)
     }
 
     /// Visits the open turns of a class once, as long as there is room. A limited lane that could give and for which no
@@ -121,7 +151,7 @@ impl Model {
         for lane in &lanes {
             let is_limited = self.is_limited(lane, &request.rules);
             let most = if is_limited { quantum.min(room.limited) } else { quantum };
-            if most == 0 && self.first_ready(lane, class, request).is_some() {
+            if most == 0 && self.first_ready(lane, class, &request.rules, request.lead).is_some() {
                 room.all = 0;
                 break;
             }
@@ -144,9 +174,9 @@ impl Model {
     ) -> Result<usize> {
         let mut given = 0;
         while given < quantum
-            && let Some((_, role, id)) = self.first_ready(lane, class, request)
+            && let Some((_, role, id)) = self.first_ready(lane, class, &request.rules, request.lead)
         {
-            self.give(request, lane, role, id, jobs)?;
+            self.give(request, lane, (role, id), request.lead, jobs)?;
             given += 1;
         }
         self.end_of_visit(request, lane, class);
@@ -158,15 +188,16 @@ impl Model {
         &mut self,
         request: &LeaseRequest,
         lane: &Lane,
-        role: Role,
-        id: JobId,
+        (role, id): (Role, JobId),
+        horizon: Duration,
         jobs: &mut Vec<LeasedJob>,
     ) -> Result<()> {
         let paced = !self.bounds(lane, role, &request.rules).is_off();
         let fence = self.jobs.get(&id).map_or(0, |job| job.row.fence + 1);
         let claim = Claim { job: id.0, fence };
         // `first_ready` has seen that it can.
-        let start = self.count(lane, role, claim, &request.rules, request.lead).unwrap_or(StartWindow::OVER);
+        let start = self.count(lane, (role, claim), &request.rules, (request.lead, horizon));
+        let start = start.unwrap_or(StartWindow::OVER);
         let (now, slot) = (self.now, Some(lane).filter(|lane| !lane.is_none()));
         self.transition(id, JobEvent::Lease, None, |job| {
             job.row.fence += 1;
@@ -187,20 +218,21 @@ impl Model {
         }
     }
 
-    /// The job that a lane would give now: the one that became available first of those whose role's pace allows it.
+    /// The job that a lane would give now: the one that became available first of those whose role's pace allows it within
+    /// `horizon`.
     pub(super) fn first_ready(
         &self,
         lane: &Lane,
         class: u8,
-        request: &LeaseRequest,
+        rules: &LaneRules,
+        horizon: Duration,
     ) -> Option<(Timestamp, Role, JobId)> {
-        let rules = &request.rules;
         if self.is_full(lane, rules) {
             return None;
         }
         let heads = Role::ALL.into_iter().filter_map(|role| {
             let (available_at, id) = *self.lines.get(&(lane.clone(), class, role))?.first()?;
-            (self.opens_for(lane, role, available_at, rules, request.lead) <= self.now).then_some((
+            (self.opens_for(lane, role, available_at, rules, horizon) <= self.now).then_some((
                 available_at,
                 role,
                 id,
@@ -215,7 +247,7 @@ impl Model {
             || Role::ALL.iter().any(|role| !self.bounds(lane, *role, rules).is_off())
     }
 
-    fn cap(&self, lane: &Lane, rules: &LaneRules) -> Option<u32> {
+    pub(super) fn cap(&self, lane: &Lane, rules: &LaneRules) -> Option<u32> {
         self.lanes
             .get(lane)
             .filter(|_| !lane.is_none())
@@ -231,14 +263,13 @@ impl Model {
         Bounds::new(rules, others, host, lane, role)
     }
 
-    /// Grants a start to a claim, if the lane's pace allows one, and says when it may happen.
+    /// Grants a start to a claim, if the lane's pace allows one within the lead or the horizon, and says when it may happen.
     pub(super) fn count(
         &mut self,
         lane: &Lane,
-        role: Role,
-        claim: Claim,
+        (role, claim): (Role, Claim),
         rules: &LaneRules,
-        lead: Duration,
+        ahead: (Duration, Duration),
     ) -> Option<StartWindow> {
         let bounds = self.bounds(lane, role, rules);
         if bounds.is_off() {
@@ -247,7 +278,7 @@ impl Model {
         let spent = self.pace_of(lane, &bounds);
         let pace = &mut self.lanes.entry(lane.clone()).or_default().pace;
         *pace = spent;
-        grant(&bounds, pace, (claim, role), self.now, lead)
+        grant(&bounds, pace, (claim, role), self.now, ahead)
     }
 
     /// What is remembered of a lane's starts, with the grants of claims that have ended as spent: nobody waits for those.

@@ -9,7 +9,7 @@ use std::task::Poll;
 use longhaul_limiter::ManualClock;
 
 use super::*;
-use crate::{Place, RequestNumber, Role, WorkQueueExt};
+use crate::{Critical, Place, RequestNumber, Role, WorkQueueExt};
 
 const TTL: Duration = Duration::from_mins(1);
 
@@ -50,6 +50,7 @@ fn request(worker: &WorkerId, number: i64, max: usize, rules: LaneRules) -> Leas
         max_losses: 5,
         rules: Arc::new(rules),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     }
 }

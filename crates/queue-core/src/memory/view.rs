@@ -1,6 +1,6 @@
 //! What can be seen of the queue. Nothing here changes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longhaul_limiter::{Lane, LaneRules};
 
@@ -9,7 +9,7 @@ use super::model::{Job, Model};
 use crate::explain::Waiting;
 use crate::{
     ArtifactId, ErrorKind, Explanation, HistoryEntry, JobPage, JobRecord, LanePace, LanePage, LaneRow,
-    QueueError, QueueStats, Result, Timestamp,
+    QueueError, QueueStats, Result, Survey, Throughput, Timestamp,
 };
 
 /// Where counts that are not kept end.
@@ -39,6 +39,19 @@ impl Model {
         let after = page.after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let jobs = self.jobs.range((after, std::ops::Bound::Unbounded)).map(|(_, job)| job);
         jobs.filter(|job| is_meant(job)).take(page.limit).map(|job| self.record(job)).collect()
+    }
+
+    pub(super) fn critical(&self, throughput: &Throughput) -> Vec<Lane> {
+        let mut queued: BTreeMap<&Lane, u64> = BTreeMap::new();
+        for ((lane, ..), jobs) in &self.lines {
+            *queued.entry(lane).or_default() += jobs.len() as u64;
+        }
+        let mut survey = Survey::new(throughput);
+        for (lane, queued) in queued {
+            let host = self.lane(lane).host.slowest(self.now.since_epoch());
+            survey.count(lane.clone(), queued, self.cap(lane, &throughput.rules), host);
+        }
+        survey.critical()
     }
 
     pub(super) fn explain(&self, id: &ArtifactId, rules: &LaneRules) -> Result<Explanation> {

@@ -265,7 +265,7 @@ fn decide(tx: &Tx<'_>, request: &AdmitRequest, asked: &mut Place, others: &[Lane
         return Ok(Admission::Full);
     }
     let claim = (request.token.into(), request.place.role);
-    let Some(start) = grant(&bounds, &mut pace, claim, tx.now, request.lead) else {
+    let Some(start) = grant(&bounds, &mut pace, claim, tx.now, (request.lead, request.lead)) else {
         return Ok(not_before(Timestamp::at_least(bounds.open_at(&pace)), tx.now));
     };
     if !bounds.is_off() {

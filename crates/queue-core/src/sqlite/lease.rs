@@ -5,20 +5,21 @@
 //! there are. A turn that gave goes to the back (`open_at` = now, a later `visit`); one that could not is put off
 //! until it can, so that the next pass does not meet it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
-use longhaul_limiter::{Bounds, Claim, Lane, LaneRules, PaceState, Role};
+use longhaul_limiter::{Lane, LaneRules};
 use serde::Serialize;
 use sqlx::Row as _;
 
 use super::heads;
-use super::lanes::{self, LaneState, lane_state};
+use super::lanes::{self, LaneState};
 use super::open::{Inner, failed};
-use super::rows::{ALONE, corrupt, list, unwritable};
+use super::rows::{ALONE, corrupt, unwritable};
 use super::tx::Tx;
+use super::visits::{Asked, Visit, Why, visits};
 use super::workers;
-use crate::grant::{grant, visit_at, waits_for_a_start};
+use crate::grant::{grant, visit_at};
 use crate::{
     JobEvent, JobId, JobState, LeaseBatch, LeaseRequest, LeasedJob, RequestNumber, Result, Timestamp,
 };
@@ -64,11 +65,18 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
     } else if opening.alive && tx.tally.paused_until <= tx.now {
         let asked = Asked { request, others: std::mem::take(&mut opening.others) };
         if request.alone {
-            let mut room =
-                Room { all: request.max.min(usize::from(opening.holds == Holds::Nothing)), limited: 1 };
+            let mut room = Room {
+                all: request.max.min(usize::from(opening.holds == Holds::Nothing)),
+                limited: 1,
+                critical: 0,
+            };
             take(tx, &asked, ALONE, room.all, &mut room, &mut given).await?;
         } else if opening.holds != Holds::Alone {
-            let mut room = Room { all: request.max + request.ahead, limited: request.max };
+            let mut room = Room {
+                all: request.max + request.ahead,
+                limited: request.max,
+                critical: request.critical.most.min(request.max),
+            };
             take_fairly(tx, &asked, &opening.classes, &mut room, &mut given).await?;
             if request.ahead > 0 {
                 // Stable: within both kinds the order of the turns stays.
@@ -88,12 +96,6 @@ pub(super) async fn lease(tx: &mut Tx<'_>, request: &LeaseRequest) -> Result<Lea
         batch: LeaseBatch { jobs, next_open, alone_waiting, age: Duration::ZERO, epoch: tx.epoch() },
         at: tx.now,
     })
-}
-
-/// A request with what binds it beside its own rules.
-struct Asked<'r> {
-    request: &'r LeaseRequest,
-    others: Vec<LaneRules>,
 }
 
 /// What the process that asks holds already.
@@ -229,6 +231,8 @@ struct Room {
     all: usize,
     /// Of these, from lanes with a cap or a pace.
     limited: usize,
+    /// Of these, out of turn.
+    critical: usize,
 }
 
 /// What a request is given.
@@ -245,37 +249,6 @@ struct Choice {
     is_limited: bool,
 }
 
-/// A turn that a pass visits.
-struct Visit {
-    lane: Lane,
-    state: LaneState,
-    /// What binds each role's starts, in the order of [`Role::ALL`].
-    bounds: [Bounds; 3],
-    pace: PaceState,
-    cap: Option<u32>,
-    taken: u32,
-    given: u32,
-    /// Whether it gave as many as it was asked for.
-    gave_all: bool,
-    pace_changed: bool,
-    /// Whether a cap or a pace may hold the lane back: then a job of it is given only to a worker that is free.
-    is_limited: bool,
-}
-
-impl Visit {
-    fn free(&self) -> u32 {
-        self.cap.map_or(u32::MAX, |cap| cap.saturating_sub(self.taken + self.given))
-    }
-
-    fn waits_for_a_start(&self, now: Timestamp, lead: Duration) -> bool {
-        self.bounds.iter().any(|bounds| waits_for_a_start(bounds, &self.pace, now, lead))
-    }
-
-    fn could_give(&self, now: Timestamp) -> bool {
-        self.free() > 0 && self.state.closed_until() <= now
-    }
-}
-
 /// Takes up to `share` jobs of one class, as there is room. Returns how many.
 async fn take(
     tx: &mut Tx<'_>,
@@ -286,10 +259,17 @@ async fn take(
     given: &mut Given,
 ) -> Result<usize> {
     let (request, before) = (asked.request, given.jobs.len());
+    let mut critical: &[Lane] = &request.critical.lanes;
     loop {
         let wanted = (share + before - given.jobs.len()).min(room.all);
-        let mut visits =
-            if wanted == 0 { Vec::new() } else { visits(tx, asked, class, wanted.min(PASS_MAX)).await? };
+        if room.critical.min(room.limited) == 0 {
+            critical = &[];
+        }
+        let mut visits = if wanted == 0 {
+            Vec::new()
+        } else {
+            visits(tx, asked, class, wanted.min(PASS_MAX), critical).await?
+        };
         if visits.is_empty() {
             return Ok(given.jobs.len() - before);
         }
@@ -298,92 +278,9 @@ async fn take(
         let chosen = choose(tx, request, class, (quantum, wanted), room, &mut visits).await?;
         given.classes = Some(write(tx, request, class, &chosen, &visits).await?);
         given.jobs.extend(chosen);
+        // One that opens soon would be met again and again.
+        critical = &[];
     }
-}
-
-const VISITS: &str = concat!(
-    // Where nothing is capped nobody asks how many slots are taken.
-    "SELECT json_group_array(json_array(t.open_at, t.visit, CASE WHEN ?4 OR l.reopening IS NOT NULL
-         THEN (SELECT count(*) FROM jobs WHERE slot = t.lane) ELSE 0 END, ",
-    lane_state!("t.lane"),
-    ")) FROM (SELECT lane, open_at, visit FROM turns WHERE class = ?1 AND open_at <= ?2
-              ORDER BY open_at, visit LIMIT +?3) t LEFT JOIN lanes l ON l.lane = t.lane"
-);
-
-/// The open turns of a class, longest open first, with what is remembered of their lanes and the slots taken there.
-async fn visits(tx: &mut Tx<'_>, asked: &Asked<'_>, class: i64, limit: usize) -> Result<Vec<Visit>> {
-    let rules = &*asked.request.rules;
-    let row = sqlx::query(VISITS)
-        .bind(class)
-        .bind(tx.now.0)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .bind(rules.has_caps())
-        .fetch_one(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
-    let mut open: Vec<(i64, i64, u32, LaneState)> = list(row.get(0))?;
-    open.sort_by_key(|(open_at, visit, ..)| (*open_at, *visit));
-    let mut visits: Vec<Visit> = open
-        .into_iter()
-        .map(|(_, _, taken, state)| {
-            let lane = Lane::new(state.lane.clone()).map_err(corrupt("a lane"))?;
-            let cap = if lane.is_none() { None } else { state.cap(rules.cap(&lane)) };
-            let host = state.host_pace(tx.now)?;
-            let bounds = Role::ALL.map(|role| Bounds::new(rules, &asked.others, host, &lane, role));
-            let is_limited = cap.is_some() || bounds.iter().any(|bounds| !bounds.is_off());
-            let pace = state.pace()?;
-            Ok(Visit {
-                lane,
-                state,
-                bounds,
-                pace,
-                cap,
-                taken,
-                given: 0,
-                gave_all: false,
-                pace_changed: false,
-                is_limited,
-            })
-        })
-        .collect::<Result<_>>()?;
-    spend_what_nobody_holds(tx, asked.request.lead, &mut visits).await?;
-    Ok(visits)
-}
-
-const HELD_STILL: &str = "SELECT json_group_array(json_array(id, lease_token)) FROM jobs
-         WHERE id IN (SELECT value FROM jsonb_each(?1)) AND state = 'in_progress'";
-
-/// Grants of claims that have ended are spent: nobody waits for those who used them and had no need to say so, nor for those
-/// whose process is gone. Asked only where a lane would have to wait.
-async fn spend_what_nobody_holds(tx: &mut Tx<'_>, lead: Duration, visits: &mut [Visit]) -> Result<()> {
-    let now = tx.now;
-    let waited_for = |visit: &Visit| -> Vec<Claim> {
-        let waits = visit.bounds.iter().filter(|bounds| waits_for_a_start(bounds, &visit.pace, now, lead));
-        waits.flat_map(|bounds| visit.pace.waited_for(bounds)).collect()
-    };
-    let claims: Vec<(usize, Claim)> = visits
-        .iter()
-        .enumerate()
-        .flat_map(|(index, visit)| waited_for(visit).into_iter().map(move |claim| (index, claim)))
-        .collect();
-    if claims.is_empty() {
-        return Ok(());
-    }
-    let ids: BTreeSet<i64> = claims.iter().map(|(_, claim)| claim.job).collect();
-    let row = sqlx::query(HELD_STILL)
-        .bind(serde_json::to_string(&ids).map_err(unwritable)?)
-        .fetch_one(&mut *tx.conn)
-        .await
-        .map_err(failed)?;
-    let held: Vec<(i64, i64)> = list(row.get(0))?;
-    let held: BTreeSet<Claim> = held.into_iter().map(|(job, fence)| Claim { job, fence }).collect();
-    for (index, claim) in claims {
-        if !held.contains(&claim) {
-            let visit = &mut visits[index];
-            visit.pace_changed |= visit.pace.spent(claim);
-        }
-    }
-    Ok(())
 }
 
 /// Chooses what each visited lane gives: at most its quantum, its free slots (INV-CAP) and what its pace allows at
@@ -401,8 +298,15 @@ async fn choose(
     let open: Vec<&str> = open.map(|visit| visit.lane.as_str()).collect();
     let mut heads = heads::heads(tx, class, quantum, &open).await?;
     let mut chosen = Vec::new();
-    let mut visited = 0;
-    for visit in &mut *visits {
+    let (mut visited, mut seen) = (Vec::with_capacity(visits.len()), HashSet::new());
+    for mut visit in std::mem::take(visits) {
+        if chosen.len() == wanted {
+            break;
+        }
+        let out_of_turn = visit.why == Why::OutOfTurn;
+        if out_of_turn && room.critical == 0 || !seen.insert(visit.lane.clone()) {
+            continue;
+        }
         let (mut here, mut no_worker) = (0, false);
         for head in heads.remove(visit.lane.as_str()).unwrap_or_default() {
             if here == quantum || chosen.len() == wanted || visit.free() == 0 {
@@ -420,7 +324,8 @@ async fn choose(
             if !bounds.has_room(&visit.pace) {
                 continue;
             }
-            let Some(start) = grant(bounds, &mut visit.pace, claim, tx.now, request.lead) else { continue };
+            let ahead = (request.lead, visit.horizon);
+            let Some(start) = grant(bounds, &mut visit.pace, claim, tx.now, ahead) else { continue };
             let mut job = head.leased(start)?;
             job.paced = !bounds.is_off();
             visit.pace_changed |= job.paced;
@@ -429,18 +334,22 @@ async fn choose(
             room.limited -= usize::from(visit.is_limited);
             visit.given += u32::from(!visit.lane.is_none());
             chosen.push(Choice { job, is_limited: visit.is_limited });
+            if out_of_turn {
+                room.critical -= 1;
+                break;
+            }
         }
         if no_worker {
             room.all = 0;
             break;
         }
-        visited += 1;
         visit.gave_all = here == quantum;
         if visit.pace_changed {
             visit.state.set_pace(visit.pace.clone(), tx.now)?;
         }
+        visited.push(visit);
     }
-    visits.truncate(visited);
+    *visits = visited;
     room.all = room.all.saturating_sub(chosen.len());
     Ok(chosen)
 }
@@ -519,7 +428,7 @@ async fn write(
             again.push((visit.lane.as_str(), tx.tally.visits));
             continue;
         }
-        let [metadata, landing, artifact] = opens(visit, tx.now, request.lead).map(|at| at.0);
+        let [metadata, landing, artifact] = visit.opens(tx.now, request.lead).map(|at| at.0);
         turns.push(NextTurn {
             lane: visit.lane.as_str(),
             visit: tx.tally.visits,
@@ -550,15 +459,6 @@ async fn write(
     read_classes(row.get(0))
 }
 
-/// When each role of a lane may give next; never, until something happens, if all slots are taken.
-fn opens(visit: &Visit, now: Timestamp, lead: Duration) -> [Timestamp; 3] {
-    if visit.free() == 0 {
-        return [Timestamp::NEVER; 3];
-    }
-    let closed_until = visit.state.closed_until();
-    visit.bounds.each_ref().map(|bounds| closed_until.max(visit_at(bounds, &visit.pace, now, lead)))
-}
-
 /// Whether a job that must run alone could be leased, and when it is worth asking again although nothing happens.
 fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Option<Duration>) {
     let paused_until = tx.tally.paused_until;
@@ -581,5 +481,4 @@ fn outlook(tx: &Tx<'_>, request: &LeaseRequest, opening: &Opening) -> (bool, Opt
 
 /// What the plans are kept of.
 #[cfg(test)]
-pub(super) const STATEMENTS: super::plans::Statements =
-    super::plans::named![OPENING, VISITS, HELD_STILL, WRITE];
+pub(super) const STATEMENTS: super::plans::Statements = super::plans::named![OPENING, WRITE];

@@ -11,9 +11,11 @@ use longhaul_limiter::ManualClock;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection};
 
-use super::{admin, admit, adopt, enqueue, heads, lanes, lease, read, rows, settle, tx, watch, workers};
+use super::{
+    admin, admit, adopt, enqueue, heads, lanes, lease, read, rows, settle, survey, tx, visits, watch, workers,
+};
 use crate::{
-    ArtifactId, Lane, LaneRules, LeaseRequest, NewJob, Place, QueueAdmin as _, RequestNumber, Role,
+    ArtifactId, Critical, Lane, LaneRules, LeaseRequest, NewJob, Place, QueueAdmin as _, RequestNumber, Role,
     Settlement, SqliteOptions, SqliteQueue, StoreId, Verdict, WorkQueue as _, WorkerId, WorkerInfo,
 };
 
@@ -27,7 +29,7 @@ macro_rules! named {
 pub(super) use named;
 
 /// Every module that speaks SQL while a queue is at work, its statements, and its source.
-const MODULES: [(&str, Statements, &str); 13] = [
+const MODULES: [(&str, Statements, &str); 15] = [
     ("admin", admin::STATEMENTS, include_str!("admin.rs")),
     ("admit", admit::STATEMENTS, include_str!("admit.rs")),
     ("adopt", adopt::STATEMENTS, include_str!("adopt.rs")),
@@ -38,16 +40,19 @@ const MODULES: [(&str, Statements, &str); 13] = [
     ("read", read::STATEMENTS, include_str!("read.rs")),
     ("rows", rows::STATEMENTS, include_str!("rows.rs")),
     ("settle", settle::STATEMENTS, include_str!("settle.rs")),
+    ("survey", survey::STATEMENTS, include_str!("survey.rs")),
     ("tx", tx::STATEMENTS, include_str!("tx.rs")),
+    ("visits", visits::STATEMENTS, include_str!("visits.rs")),
     ("watch", watch::STATEMENTS, include_str!("watch.rs")),
     ("workers", workers::STATEMENTS, include_str!("workers.rs")),
 ];
 
 /// What may be walked from end to end, in which statement, and why that is little.
-const MAY_SCAN: [(&str, &str, &str); 4] = [
-    ("lease::VISITS", "SCAN t", "the turns of one pass, which were cut out of their index"),
+const MAY_SCAN: [(&str, &str, &str); 5] = [
+    ("visits::VISITS", "SCAN t", "the turns of one pass, which were cut out of their index"),
     ("read::LANES", "SCAN q", "a page of names that was cut out of three indexes"),
     ("read::WORKERS", "SCAN w", "one row a worker process, and all of them are asked for"),
+    ("survey::BACKLOGS", "SCAN q", "a page of lanes that was cut out of the index"),
     ("workers::BINDS_OTHERS", "SCAN o", "one row a worker process, when one of them is gone"),
 ];
 
@@ -82,6 +87,7 @@ async fn queue(folder: &tempfile::TempDir) -> SqliteConnection {
         max_losses: 5,
         rules: Arc::clone(&rules),
         lead: Duration::ZERO,
+        critical: Critical::default(),
         started: Vec::new(),
     };
     let held = queue.lease(&request(1)).await.expect("leased").jobs;

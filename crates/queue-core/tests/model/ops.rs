@@ -37,6 +37,8 @@ pub struct LeaseSpec {
     pub alone: bool,
     /// Whether it says that what was granted lately has started.
     pub tells: bool,
+    /// So many lanes are named as critical.
+    pub critical: usize,
 }
 
 /// A claim that was made in this sequence: one that is held if there is any and `stale` does not ask for another.
@@ -239,7 +241,8 @@ fn joins() -> impl Iterator<Item = Op> {
 
 /// One step, or several that seldom come together by chance and must be met in every run.
 fn scene() -> impl Strategy<Value = Vec<Op>> {
-    let wish = |worker, max, alone| Op::Lease(LeaseSpec { worker, max, ahead: 0, alone, tells: true });
+    let wish =
+        |worker, max, alone| Op::Lease(LeaseSpec { worker, max, ahead: 0, alone, tells: true, critical: 0 });
     let long = || Op::Advance { time: Duration::from_secs(130) };
     let dies_twice = (0..WORKERS, 1..4usize).prop_map(move |(worker, max)| {
         let mut steps = Vec::new();
@@ -332,8 +335,17 @@ fn new_job() -> impl Strategy<Value = NewSpec> {
 fn lease() -> impl Strategy<Value = LeaseSpec> {
     let ahead = prop_oneof![3 => Just(0usize), 1 => select(&[1usize, 4, 30][..])];
     let max = select(&[0usize, 1, 2, 3, 5, 20][..]);
-    (0..WORKERS, max, ahead, prop::bool::weighted(0.25), prop::bool::weighted(0.7))
-        .prop_map(|(worker, max, ahead, alone, tells)| LeaseSpec { worker, max, ahead, alone, tells })
+    let critical = prop_oneof![2 => Just(0usize), 1 => 1..=LANES.len()];
+    (0..WORKERS, max, ahead, prop::bool::weighted(0.25), prop::bool::weighted(0.7), critical).prop_map(
+        |(worker, max, ahead, alone, tells, critical)| LeaseSpec {
+            worker,
+            max,
+            ahead,
+            alone,
+            tells,
+            critical,
+        },
+    )
 }
 
 fn claim() -> impl Strategy<Value = ClaimSpec> {

@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use longhaul_limiter::{Clock as _, LaneLimits, ManualClock, Pace, Paces};
 use longhaul_queue_core::{
-    ArtifactId, Epoch, JobFilter, JobId, JobPage, JobRecord, JobState, Lane, LaneRules, LeaseRequest,
-    LeaseToken, MemoryQueue, Place, QueueAdmin as _, RequestNumber, Role, Settlement, SqliteOptions,
-    SqliteQueue, Started, StatedLimits, StoreId, WorkQueue as _, WorkerId, WorkerInfo,
+    ArtifactId, Critical, Epoch, JobFilter, JobId, JobPage, JobRecord, JobState, Lane, LaneRules,
+    LeaseRequest, LeaseToken, MemoryQueue, Place, QueueAdmin as _, RequestNumber, Role, Settlement,
+    SqliteOptions, SqliteQueue, Started, StatedLimits, StoreId, WorkQueue as _, WorkerId, WorkerInfo,
 };
 use proptest::sample::Index;
 
@@ -188,6 +188,11 @@ impl<'c> World<'c> {
             max_losses,
             rules: Arc::clone(&worker.rules),
             lead,
+            critical: Critical {
+                lanes: LANES[..spec.critical].iter().map(|lane| Lane::new(*lane).unwrap()).collect(),
+                most: 2,
+                horizon: Duration::from_millis(100),
+            },
             started,
         }
     }
@@ -221,6 +226,7 @@ impl<'c> World<'c> {
             alone: false,
             max_losses: self.max_losses,
             lead: self.lead,
+            critical: Critical::default(),
             started: Vec::new(),
         }
     }

@@ -78,7 +78,8 @@ async fn a_first_request_elsewhere_or_for_another_role_asks_the_queue() {
 #[tokio::test]
 async fn inv_pace_a_lease_that_is_not_used_in_time_is_asked_for_again() {
     let (desk, grants) = asks(script([ADMITTED]), vec![home()]);
-    let answered = Answered { at: longhaul_limiter::Clock::monotonic(&desk.clock), age: Duration::ZERO };
+    let at = longhaul_limiter::Clock::monotonic(&desk.clock);
+    let answered = Answered { at, age: Duration::ZERO, free_at: at };
     desk.clock.advance(LATE);
     desk.worker.run(leased(), answered, desk.cancel.clone()).await;
     assert_eq!(*grants.lock().unwrap(), [Grant::Go]);

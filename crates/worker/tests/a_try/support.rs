@@ -161,7 +161,9 @@ impl Desk {
     /// Runs a job that was leased just now.
     pub(crate) async fn run(&self, leased: LeasedJob) -> Finished {
         let now = longhaul_limiter::Clock::monotonic(&self.clock);
-        self.worker.run(leased, Answered { at: now, age: Duration::ZERO }, self.cancel.clone()).await
+        self.worker
+            .run(leased, Answered { at: now, age: Duration::ZERO, free_at: now }, self.cancel.clone())
+            .await
     }
 
     /// Waits until so many tasks sleep on the clock, then moves it.

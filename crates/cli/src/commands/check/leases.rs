@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use longhaul_limiter::{Clock, LaneRules};
-use longhaul_queue_core::{LeaseRequest, RequestNumber, WorkerId, WorkerInfo, WorkerRow};
+use longhaul_queue_core::{Critical, LeaseRequest, RequestNumber, WorkerId, WorkerInfo, WorkerRow};
 
 use super::{Finding, Report};
 use crate::output::number_of;
@@ -82,6 +82,7 @@ async fn take_back(store: &Store, clock: &Arc<dyn Clock>) -> Result<()> {
             max_losses: u32::MAX,
             rules: Arc::clone(&rules),
             lead: Duration::ZERO,
+            critical: Critical::default(),
             started: Vec::new(),
         };
         store.queue.lease(&request).await?;

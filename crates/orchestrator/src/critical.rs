@@ -1,0 +1,84 @@
+//! Looks, once in a while, which lanes bound the run, so that they are asked before the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhaul_limiter::LaneRules;
+use longhaul_queue_core::{Critical, CriticalTurns, Lane, LeasedJob, Throughput};
+use tokio::task::JoinSet;
+
+use crate::shared::Shared;
+
+/// Time between two looks,
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// or so many times as long as one takes.
+const LOOK_SHARE: u32 = 50;
+/// By how much a job moves the time that jobs are taken to last.
+const WEIGHT: u32 = 16;
+
+/// What was found, and the look that is under way.
+#[derive(Debug)]
+pub(crate) struct CriticalLanes {
+    rules: Arc<LaneRules>,
+    workers: usize,
+    turns: CriticalTurns,
+    /// How long a job keeps a worker; unknown before one has ended.
+    job_time: Option<Duration>,
+    look: JoinSet<Option<Vec<Lane>>>,
+    began: Duration,
+    next_at: Duration,
+}
+
+impl CriticalLanes {
+    pub(crate) fn new(rules: Arc<LaneRules>, workers: usize) -> Self {
+        Self {
+            rules,
+            workers,
+            turns: CriticalTurns::new(workers),
+            job_time: None,
+            look: JoinSet::new(),
+            began: Duration::ZERO,
+            next_at: Duration::ZERO,
+        }
+    }
+
+    /// A job kept its worker for so long.
+    pub(crate) fn ended(&mut self, took: Duration) {
+        let before = self.job_time.unwrap_or(took);
+        self.job_time = Some((before * (WEIGHT - 1) + took) / WEIGHT);
+    }
+
+    /// What a lease of so many jobs asks for out of turn.
+    pub(crate) fn of(&self, max: usize) -> Critical {
+        self.turns.of(max)
+    }
+
+    /// What a lease gave. Where it gave all that was asked for, more lanes may be open than workers are free, so that it
+    /// matters which comes first: then somebody looks, if nobody did lately.
+    pub(crate) fn given(&mut self, shared: &Arc<Shared>, jobs: &[LeasedJob], all: bool) {
+        self.turns.given(jobs);
+        let now = shared.now();
+        if !all || now < self.next_at || !self.look.is_empty() {
+            return;
+        }
+        if let Some(job_time) = self.job_time {
+            let (shared, rules, workers) = (Arc::clone(shared), Arc::clone(&self.rules), self.workers);
+            self.began = now;
+            self.look.spawn(async move {
+                let throughput = Throughput { rules, workers, job_time };
+                // The order of turns is right without it.
+                shared.queue.critical(&throughput).await.inspect_err(|error| tracing::debug!(%error)).ok()
+            });
+        }
+    }
+
+    /// Takes what a look has found.
+    pub(crate) fn take_found(&mut self, now: Duration) {
+        while let Some(found) = self.look.try_join_next() {
+            self.next_at = now + LOOK_EVERY.max(now.saturating_sub(self.began) * LOOK_SHARE);
+            if let Ok(Some(lanes)) = found {
+                self.turns.set(lanes);
+            }
+        }
+    }
+}
