@@ -137,7 +137,7 @@ impl Bounds {
         let Some(within) = self.start_within() else { return Some(now) };
         let open_at = self.open_at(state);
         let soonest = now + lead.saturating_sub(within / 2);
-        (open_at <= now + horizon.max(lead)).then(|| open_at.max(soonest))
+        (open_at <= now + horizon).then(|| open_at.max(soonest))
     }
 
     /// How long the first and the last of so many starts are apart at least; nothing where nothing binds them.

@@ -17,11 +17,14 @@ const MOST: usize = 512;
 /// No more is held than was lately done within this time, so that slow jobs are not held ahead at all.
 const HORIZON: Duration = Duration::from_millis(50);
 
-/// How fast jobs end is measured over no less: those that started together end together.
-const RATE_OVER: Duration = Duration::from_millis(200);
+/// By how much a job moves the time that jobs are taken to last.
+const JOB_WEIGHT: u32 = 16;
 
-/// A job that was held for longer is given back.
+/// A job that was held for so much longer than it had to wait for its time is given back.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// For so short a time a job waits with its worker: that costs less than to wake up for it.
+const MOMENT: Duration = Duration::from_millis(25);
 
 /// While workers have jobs ahead of them, settlements wait at most this long for company: a commit costs about as much for
 /// one as for many.
@@ -42,15 +45,25 @@ pub(crate) struct Waiting {
     pub(crate) leased: LeasedJob,
     pub(crate) answered: Answered,
     pub(crate) cancel: CancellationToken,
+    /// Whether a worker waits for its time: its lane bounds the run.
+    pub(crate) is_critical: bool,
 }
 
 impl Waiting {
+    /// From when on a worker is given to it.
+    fn starts_at(&self) -> Duration {
+        if self.is_critical {
+            return self.answered.at;
+        }
+        (self.answered.at + self.leased.start_after).saturating_sub(MOMENT)
+    }
+
     fn is_late(&self, now: Duration) -> bool {
-        now >= self.answered.at + PATIENCE || self.cancel.is_cancelled()
+        now >= self.starts_at() + PATIENCE || self.cancel.is_cancelled()
     }
 }
 
-/// The jobs that wait for a worker, oldest first, and how many are worth holding.
+/// The jobs that wait for their time or for a worker, in the order of their times, and how many are worth holding.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     jobs: VecDeque<Waiting>,
@@ -64,10 +77,8 @@ pub(crate) struct Ahead {
     ended: u32,
     /// Since when something that ended waits to be settled.
     unsettled_since: Option<Duration>,
-    /// How many jobs have lately ended in a second, and what it is measured anew by: since when, and how many.
-    rate: f64,
-    rate_since: Duration,
-    rate_ended: u32,
+    /// How long a job keeps its worker; unknown before one has ended.
+    job_time: Option<Duration>,
 }
 
 impl Ahead {
@@ -80,13 +91,14 @@ impl Ahead {
     }
 
     pub(crate) fn push(&mut self, waiting: Waiting) {
-        self.jobs.push_back(waiting);
+        let place = self.jobs.partition_point(|other| other.starts_at() <= waiting.starts_at());
+        self.jobs.insert(place, waiting);
     }
 
-    /// The next one to start; what has waited for too long is put aside, to be given back.
+    /// The next one to start, if its time has come; what has waited for too long is put aside, to be given back.
     pub(crate) fn pop_in_time(&mut self, now: Duration) -> Option<Waiting> {
         loop {
-            let next = self.jobs.pop_front()?;
+            let next = self.jobs.pop_front_if(|next| next.starts_at() <= now)?;
             if !next.is_late(now) {
                 return Some(next);
             }
@@ -99,10 +111,11 @@ impl Ahead {
         self.limit.saturating_sub(self.jobs.len())
     }
 
-    /// A job has ended.
-    pub(crate) fn ended(&mut self, now: Duration) {
+    /// A job has ended, which kept its worker for so long.
+    pub(crate) fn ended(&mut self, now: Duration, took: Duration) {
         self.ended += 1;
-        self.rate_ended += 1;
+        let before = self.job_time.unwrap_or(took);
+        self.job_time = Some((before * (JOB_WEIGHT - 1) + took) / JOB_WEIGHT);
         self.unsettled_since.get_or_insert(now);
     }
 
@@ -119,29 +132,40 @@ impl Ahead {
     /// The queue answered: measures anew how many jobs the workers do within the horizon.
     pub(crate) fn answered(&mut self, now: Duration, given: bool) {
         self.given = given;
-        let took = now.saturating_sub(self.rate_since);
-        if took >= RATE_OVER {
-            self.rate = f64::from(self.rate_ended) / took.as_secs_f64();
-            (self.rate_since, self.rate_ended) = (now, 0);
-        }
         let took = now.saturating_sub(self.since).as_secs_f64();
         let done = f64::from(self.ended) * HORIZON.as_secs_f64() / took.max(1e-6);
         self.limit = if done >= MOST as f64 { MOST } else { done as usize };
         (self.since, self.ended) = (now, 0);
     }
 
-    /// How many workers will be free before a job that is leased now can start, which is `lead` later.
-    pub(crate) fn free_soon(&self, lead: Duration) -> usize {
-        (self.rate * lead.as_secs_f64()) as usize
+    /// How long a job keeps its worker, as measured.
+    pub(crate) fn job_time(&self) -> Option<Duration> {
+        self.job_time
+    }
+
+    /// How many more jobs than there are workers are worth holding, where so many are at work: those that are leased now
+    /// start `lead` later, when others have ended. No more than workers start within that time.
+    pub(crate) fn free_soon(&self, workers: usize, running: usize, lead: Duration) -> usize {
+        let Some(job_time) = self.job_time else { return 0 };
+        let turns = lead.as_secs_f64() / job_time.as_secs_f64().max(1e-3);
+        let ended = (running + self.jobs.len()) as f64 * turns.min(1.0);
+        ended.min(workers as f64 * turns) as usize
     }
 
     /// Until when what has ended waits for more before it is settled: while workers have jobs ahead of them, or where starts
     /// are late anyhow, by a small part of that. `None` if it does not wait.
-    fn company_until(&self, finished: usize, running: usize, lead: Duration) -> Option<Duration> {
+    fn company_until(
+        &self,
+        now: Duration,
+        finished: usize,
+        running: usize,
+        lead: Duration,
+    ) -> Option<Duration> {
         if finished >= ENOUGH {
             return None;
         }
-        let has_ahead = !self.jobs.is_empty() && finished * 2 < running + self.jobs.len();
+        let is_ready = self.jobs.front().is_some_and(|first| first.starts_at() <= now);
+        let has_ahead = is_ready && finished * 2 < running + self.jobs.len();
         let ahead = has_ahead.then_some(COMPANY);
         let late = (lead > NOTABLE).then(|| lead / LATE_SHARE);
         match self.unsettled_since {
@@ -159,22 +183,23 @@ impl Ahead {
         running: usize,
         lead: Duration,
     ) -> bool {
-        self.company_until(finished, running, lead).is_some_and(|until| now < until)
+        self.company_until(now, finished, running, lead).is_some_and(|until| now < until)
     }
 
-    /// When to look again although nothing happens: the wait for company ends, or patience with a job does. There is no
-    /// wait for company while a call is under way.
+    /// When to look again although nothing happens: the wait for company ends, a job's time comes and a worker is free for it,
+    /// or patience with a job ends. There is no wait for company while a call is under way.
     pub(crate) fn deadline(
         &self,
-        finished: usize,
-        running: usize,
+        now: Duration,
+        (finished, running, workers): (usize, usize, usize),
         lead: Duration,
         is_calling: bool,
     ) -> Option<Duration> {
-        let company = self.company_until(finished, running, lead).filter(|_| !is_calling);
+        let company = self.company_until(now, finished, running, lead).filter(|_| !is_calling);
         let company = company.filter(|until| *until < Duration::MAX);
-        let patience = self.jobs.front().map(|first| first.answered.at + PATIENCE);
-        company.into_iter().chain(patience).min()
+        let first = self.jobs.front().map(Waiting::starts_at);
+        let start = first.filter(|at| running < workers && *at > now);
+        company.into_iter().chain(start).chain(first.map(|at| at + PATIENCE)).min()
     }
 
     /// Takes out what has waited for too long, or everything if nothing is to be started any more.
@@ -198,28 +223,31 @@ mod tests {
     #[test]
     fn a_late_process_leases_for_the_workers_that_will_be_free_by_then() {
         let mut ahead = Ahead::default();
-        ahead.answered(ms(1_000), false);
-        for _ in 0..200 {
-            ahead.ended(ms(1_050));
+        assert_eq!(ahead.free_soon(8, 8, ms(150)), 0, "nobody knows how long jobs last");
+        ahead.ended(ms(1_000), ms(300));
+        assert_eq!(ahead.free_soon(8, 8, ms(150)), 4);
+        assert_eq!(ahead.free_soon(8, 8, ms(10)), 0);
+        for _ in 0..100 {
+            ahead.ended(ms(1_050), ms(60));
         }
-        ahead.answered(ms(1_060), false);
-        assert_eq!(ahead.free_soon(ms(150)), 0, "they may have started together");
-        ahead.answered(ms(1_200), false);
-        assert_eq!(ahead.free_soon(ms(150)), 150, "a thousand end in a second");
-        assert_eq!(ahead.free_soon(Duration::ZERO), 0);
-        ahead.answered(ms(1_400), false);
-        assert_eq!(ahead.free_soon(ms(150)), 0, "none has ended since");
+        assert_eq!(ahead.free_soon(8, 8, ms(150)), 8, "all that are at work end before");
+        assert_eq!(ahead.free_soon(8, 0, ms(150)), 0);
+        assert_eq!(ahead.free_soon(8, 100, ms(125)), 16, "in that time they run twice");
     }
 
     #[test]
     fn only_where_starts_are_late_do_settlements_wait_without_jobs_ahead() {
         let mut ahead = Ahead::default();
-        ahead.ended(ms(1_000));
+        ahead.ended(ms(1_000), ms(50));
         assert!(!ahead.waits_for_company(ms(1_000), 1, 9, ms(10)));
-        assert_eq!(ahead.deadline(1, 9, ms(10), false), None);
+        assert_eq!(ahead.deadline(ms(1_000), (1, 9, 9), ms(10), false), None);
         assert!(ahead.waits_for_company(ms(1_009), 1, 9, ms(160)));
-        assert_eq!(ahead.deadline(1, 9, ms(160), false), Some(ms(1_010)));
-        assert_eq!(ahead.deadline(1, 9, ms(160), true), None, "a call that is under way answers soon enough");
+        assert_eq!(ahead.deadline(ms(1_000), (1, 9, 9), ms(160), false), Some(ms(1_010)));
+        assert_eq!(
+            ahead.deadline(ms(1_000), (1, 9, 9), ms(160), true),
+            None,
+            "a call that is under way answers soon enough"
+        );
         assert!(!ahead.waits_for_company(ms(1_010), 1, 9, ms(160)));
         assert!(!ahead.waits_for_company(ms(1_000), ENOUGH, 99, ms(160)), "that is company enough");
     }

@@ -13,17 +13,12 @@ use crate::shared::Shared;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// or so many times as long as one takes.
 const LOOK_SHARE: u32 = 50;
-/// By how much a job moves the time that jobs are taken to last.
-const WEIGHT: u32 = 16;
-
 /// What was found, and the look that is under way.
 #[derive(Debug)]
 pub(crate) struct CriticalLanes {
     rules: Arc<LaneRules>,
     workers: usize,
     turns: CriticalTurns,
-    /// How long a job keeps a worker; unknown before one has ended.
-    job_time: Option<Duration>,
     look: JoinSet<Option<Vec<Lane>>>,
     began: Duration,
     next_at: Duration,
@@ -35,17 +30,10 @@ impl CriticalLanes {
             rules,
             workers,
             turns: CriticalTurns::new(workers),
-            job_time: None,
             look: JoinSet::new(),
             began: Duration::ZERO,
             next_at: Duration::ZERO,
         }
-    }
-
-    /// A job kept its worker for so long.
-    pub(crate) fn ended(&mut self, took: Duration) {
-        let before = self.job_time.unwrap_or(took);
-        self.job_time = Some((before * (WEIGHT - 1) + took) / WEIGHT);
     }
 
     /// What a lease of so many jobs asks for out of turn.
@@ -54,14 +42,20 @@ impl CriticalLanes {
     }
 
     /// What a lease gave. Where it gave all that was asked for, more lanes may be open than workers are free, so that it
-    /// matters which comes first: then somebody looks, if nobody did lately.
-    pub(crate) fn given(&mut self, shared: &Arc<Shared>, jobs: &[LeasedJob], all: bool) {
+    /// matters which comes first: then somebody looks, if nobody did lately and it is known how long jobs last.
+    pub(crate) fn given(
+        &mut self,
+        shared: &Arc<Shared>,
+        jobs: &[LeasedJob],
+        all: bool,
+        job_time: Option<Duration>,
+    ) {
         self.turns.given(jobs);
         let now = shared.now();
         if !all || now < self.next_at || !self.look.is_empty() {
             return;
         }
-        if let Some(job_time) = self.job_time {
+        if let Some(job_time) = job_time {
             let (shared, rules, workers) = (Arc::clone(shared), Arc::clone(&self.rules), self.workers);
             self.began = now;
             self.look.spawn(async move {

@@ -203,8 +203,7 @@ impl Dispatcher {
         match joined {
             Ok((id, finished)) => {
                 self.tasks.remove(&id);
-                self.ahead.ended(self.shared.now());
-                self.critical.ended(finished.elapsed);
+                self.ahead.ended(self.shared.now(), finished.elapsed);
                 self.finished.push(finished);
             }
             Err(error) => {
@@ -285,9 +284,9 @@ impl Dispatcher {
         if self.phase.is_running() {
             times.push(self.faults.until(now));
             times.push(self.alone.deadline(now));
-            let (finished, running) = (self.finished.len(), self.running.len());
+            let counts = (self.finished.len(), self.running.len(), self.config.workers);
             let is_calling = !self.calls.is_empty();
-            times.push(self.ahead.deadline(finished, running, self.worker.lead(), is_calling));
+            times.push(self.ahead.deadline(now, counts, self.worker.lead(), is_calling));
             // One that is past could not be told just now: what keeps it back has a time of its own.
             times.push(self.worker.tell_at().filter(|at| *at > now && self.calls.is_empty()));
             times.push(Some(self.listen_after).filter(|at| *at > now));
@@ -303,7 +302,7 @@ impl Dispatcher {
         let soon = if self.config.budgets.max_errors.is_some() {
             0
         } else {
-            self.ahead.free_soon(self.worker.lead()).min(self.running.len())
+            self.ahead.free_soon(self.config.workers, self.running.len(), self.worker.lead())
         };
         (self.config.workers + soon).saturating_sub(self.held())
     }

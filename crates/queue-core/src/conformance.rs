@@ -210,6 +210,7 @@ cases! {
     critical {
         a_critical_lane_gives_out_of_turn,
         inv_fair_no_more_come_out_of_turn_than_are_asked_for,
+        a_critical_lane_whose_turn_it_is_gives_each_job_once,
         inv_cooldown_a_critical_lane_that_is_closed_gives_nothing,
         inv_pace_a_worker_may_wait_for_a_critical_lane,
         the_lanes_that_bound_a_run_are_found,

@@ -8,7 +8,7 @@ use longhaul_limiter::{Bounds, Claim, PaceState, Role};
 use crate::Timestamp;
 
 /// No process reckons with a longer time from a grant to its start.
-pub const LEAD_MAX: Duration = Duration::from_millis(150);
+pub const LEAD_MAX: Duration = Duration::from_millis(200);
 /// No start comes later than this after it was granted (INV-COOLDOWN),
 const START_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// and none that is paced later than this after its time.
@@ -42,7 +42,7 @@ pub(crate) fn grant(
     (lead, horizon): (Duration, Duration),
 ) -> Option<StartWindow> {
     let now = now.since_epoch();
-    let at = bounds.start_at(pace, now, lead.min(LEAD_MAX), horizon.min(furthest(bounds)))?;
+    let at = bounds.start_at(pace, now, lead.min(LEAD_MAX), lead.max(horizon).min(furthest(bounds)))?;
     let Some(within) = start_within(bounds) else { return Some(StartWindow::UNPACED) };
     pace.forget_before(now);
     let after = at.saturating_sub(now);

@@ -44,15 +44,14 @@ pub struct Answered {
     pub at: Duration,
     /// How old the store's decision was then.
     pub age: Duration,
-    /// When a worker was free for the job; at the reply if one was then. What it waited for that does not count as lateness
-    /// of the process.
+    /// When a worker was free for the job; at the reply if one was then. What it waited for that is no lateness of the process.
     pub free_at: Duration,
 }
 
 /// The start that the lease itself has granted.
 #[derive(Debug)]
 struct LeaseGrant {
-    /// From when its lateness counts: when the store decided, on this process' clock, or as much later as its worker was free.
+    /// From when its lateness counts: when the reply was read, or when a worker was free.
     late_from: Duration,
     /// From when and until when it may be used.
     from: Duration,
@@ -69,7 +68,7 @@ struct LeaseGrant {
 impl LeaseGrant {
     fn new(leased: &LeasedJob, answered: Answered) -> Self {
         Self {
-            late_from: answered.free_at.max(answered.at).saturating_sub(answered.age),
+            late_from: answered.free_at.max(answered.at),
             from: answered.at + leased.start_after,
             until: answered.at + leased.start_within,
             paced: leased.paced,

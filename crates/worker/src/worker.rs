@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use longhaul_events::{Event, Observer};
 use longhaul_limiter::{Clock, LaneRules, Limits};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
-use longhaul_queue_core::{LeasedJob, Settlement, Started, Verdict, WorkQueue};
+use longhaul_queue_core::{LEAD_MAX, LeasedJob, Settlement, Started, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field, info_span};
 
@@ -75,7 +75,9 @@ pub(crate) struct Shared {
     pub(crate) lines: Arc<Lines>,
     pub(crate) waits: Waits,
     pub(crate) starts: Starts,
-    /// From a lease's grant to the moment at which its holder is ready to start.
+    /// From a lease's grant to its reply, once a batch: all jobs of a batch are equally late by it.
+    pub(crate) replies: Latency,
+    /// From a lease's reply, or from when a worker was free, to the moment at which its holder is ready to start.
     pub(crate) leases: Latency,
     /// From the question for an admission to its answer.
     pub(crate) answers: Latency,
@@ -122,6 +124,7 @@ impl Worker {
             lines,
             waits,
             starts: Starts::default(),
+            replies: Latency::default(),
             leases: Latency::default(),
             answers: Latency::default(),
         });
@@ -132,7 +135,12 @@ impl Worker {
     ///
     /// [`LeaseRequest::lead`]: longhaul_queue_core::LeaseRequest::lead
     pub fn lead(&self) -> Duration {
-        self.shared.leases.lead()
+        (self.shared.replies.lead() + self.shared.leases.lead()).min(LEAD_MAX)
+    }
+
+    /// The queue has answered a lease, so long after it decided.
+    pub fn answered(&self, age: Duration) {
+        self.shared.replies.observe(age);
     }
 
     /// Starts that the queue should hear of by now, since their jobs run on. They are told once.

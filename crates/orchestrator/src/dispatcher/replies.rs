@@ -111,7 +111,7 @@ impl Dispatcher {
         let wanted = if request.max > 0 { request.max } else { request.ahead };
         self.dry = batch.jobs.len() < wanted;
         self.ahead.answered(self.shared.now(), batch.jobs.len() > request.max);
-        self.critical.given(&self.shared, &batch.jobs, !self.dry);
+        self.critical.given(&self.shared, &batch.jobs, !self.dry, self.ahead.job_time());
         self.next_open = batch.next_open.map(|after| Self::open_at(replied_at, after, batch.jobs.len()));
         if !self.dry || request.alone {
             self.look_for_work();
@@ -121,6 +121,7 @@ impl Dispatcher {
             self.alone.given(self.shared.now(), !batch.jobs.is_empty());
         }
         if !batch.jobs.is_empty() {
+            self.worker.answered(batch.age);
             self.announced = false;
             self.drain = Drain::Working;
             self.shared.emit(&Event::Leased { count: batch.jobs.len() });
@@ -128,7 +129,8 @@ impl Dispatcher {
         let answered = Answered { at: replied_at, age: batch.age, free_at: replied_at };
         for leased in batch.jobs {
             let cancel = self.shared.registry.insert(leased.token, leased.artifact_id.clone());
-            self.ahead.push(Waiting { leased, answered, cancel });
+            let is_critical = request.critical.lanes.contains(&leased.place.lane);
+            self.ahead.push(Waiting { leased, answered, cancel, is_critical });
         }
         self.start_next();
     }
@@ -154,7 +156,7 @@ impl Dispatcher {
     }
 
     fn start(&mut self, waiting: Waiting, now: Duration) {
-        let Waiting { leased, answered, cancel } = waiting;
+        let Waiting { leased, answered, cancel, .. } = waiting;
         let answered = Answered { free_at: now, ..answered };
         let worker = Arc::clone(&self.worker);
         let for_task = leased.clone();

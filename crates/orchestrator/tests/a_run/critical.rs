@@ -21,8 +21,9 @@ async fn inv_fair_a_slow_lane_starts_whenever_its_pace_allows() {
         })
     });
     let slow = LaneLimits { cap: None, paces: Paces::Shared("1/s".parse().unwrap()) };
-    bench.config.rules =
-        Arc::new(LaneRules { hosts: [(lane("slow.example"), slow)].into(), ..LaneRules::unlimited() });
+    let any = LaneLimits { cap: Some(2), ..LaneLimits::NONE };
+    let hosts = [(lane("slow.example"), slow)].into();
+    bench.config.rules = Arc::new(LaneRules { any, hosts, ..LaneRules::unlimited() });
     bench.config.workers = 8;
     for host in 0..200 {
         bench.enqueue(&format!("h{host}.example"), 8).await;

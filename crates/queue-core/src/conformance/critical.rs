@@ -1,5 +1,6 @@
 //! Lanes that bound the run: they are found, and give out of turn as far as that is asked for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,14 @@ pub(super) async fn inv_fair_no_more_come_out_of_turn_than_are_asked_for(store: 
     assert_eq!(lanes(&jobs), ["x.example", "c.example", "d.example"]);
     let jobs = lease(store, (&worker, 2), &capped(2), &critical(&long, 1)).await;
     assert_eq!(lanes(&jobs), ["y.example", "e.example"], "x.example is full");
+}
+
+pub(super) async fn a_critical_lane_whose_turn_it_is_gives_each_job_once(store: &TestStore) {
+    let worker = store.join("w").await;
+    store.enqueue_many(SLOW, 9).await;
+    let jobs = lease(store, (&worker, 6), &capped(6), &critical(&[SLOW], 3)).await;
+    let names: BTreeSet<&str> = jobs.iter().map(|job| job.artifact_id.as_str()).collect();
+    assert_eq!((jobs.len(), names.len()), (6, 6));
 }
 
 pub(super) async fn inv_cooldown_a_critical_lane_that_is_closed_gives_nothing(store: &TestStore) {

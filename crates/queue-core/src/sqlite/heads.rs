@@ -3,7 +3,7 @@
 use longhaul_limiter::{Claim, Lane, Role};
 use serde::Deserialize;
 use sqlx::Row as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::open::failed;
 use super::rows::{corrupt, list, unwritable};
@@ -100,7 +100,7 @@ pub(super) async fn heads(
     tx: &mut Tx<'_>,
     class: i64,
     each: usize,
-    lanes: &[&str],
+    lanes: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, Vec<Head>>> {
     if lanes.is_empty() {
         return Ok(BTreeMap::new());

@@ -5,7 +5,7 @@
 //! there are. A turn that gave goes to the back (`open_at` = now, a later `visit`); one that could not is put off
 //! until it can, so that the next pass does not meet it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use longhaul_limiter::{Lane, LaneRules};
@@ -295,7 +295,8 @@ async fn choose(
     visits: &mut Vec<Visit>,
 ) -> Result<Vec<Choice>> {
     let open = visits.iter().filter(|visit| visit.could_give(tx.now));
-    let open: Vec<&str> = open.map(|visit| visit.lane.as_str()).collect();
+    // A lane may be among the visits twice.
+    let open: BTreeSet<&str> = open.map(|visit| visit.lane.as_str()).collect();
     let mut heads = heads::heads(tx, class, quantum, &open).await?;
     let mut chosen = Vec::new();
     let (mut visited, mut seen) = (Vec::with_capacity(visits.len()), HashSet::new());
