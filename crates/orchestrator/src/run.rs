@@ -102,6 +102,7 @@ impl Orchestrator {
         let asked = shared.now();
         let joined = shared.queue.join(&info, config.lease_ttl).await;
         joined.map_err(|error| OrchestratorError::queue("the queue cannot be joined", error))?;
+        let took = shared.now().saturating_sub(asked);
         shared.trust.renew(asked, config.lease_ttl);
 
         let worker = Worker::new(
@@ -116,6 +117,8 @@ impl Orchestrator {
             config.worker(),
             Arc::clone(&shared.trust),
         );
+        // Nothing better is known of the store yet.
+        worker.answered(took);
         let id = info.id.clone();
         let heart =
             Heart { shared: Arc::clone(&shared), info, ttl: config.lease_ttl, every: config.heartbeat };

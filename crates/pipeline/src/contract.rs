@@ -77,7 +77,7 @@ pub trait Context: Debug + Send + Sync {
     /// Reads the durable cache.
     async fn cache_get(&self, key: &str) -> Option<String>;
 
-    /// Writes the durable cache.
+    /// Writes the durable cache, soon: it need not have been written when this returns.
     async fn cache_put(&self, key: &str, value: &str, ttl: Duration);
 
     /// Fires when the claim is lost or the run is stopped at once: end the try soon.

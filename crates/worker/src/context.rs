@@ -462,9 +462,14 @@ impl Context for JobContext {
     }
 
     async fn cache_put(&self, key: &str, value: &str, ttl: Duration) {
-        if let Err(error) = self.shared.parts.queue.cache_put(key, value, ttl).await {
-            tracing::debug!(%error, key, "the durable cache could not be written");
-        }
+        let queue = Arc::clone(&self.shared.parts.queue);
+        let (key, value) = (key.to_owned(), value.to_owned());
+        // Beside the try: it saves others a request and itself nothing, and a commit may take long.
+        self.shared.cache_writes.spawn(async move {
+            if let Err(error) = queue.cache_put(&key, &value, ttl).await {
+                tracing::debug!(%error, key, "the durable cache could not be written");
+            }
+        });
     }
 
     fn cancelled(&self) -> &CancellationToken {

@@ -54,8 +54,8 @@ impl Starts {
     }
 }
 
-/// How long something takes nine times in ten, followed as it changes: each longer time raises it by an eighth of the
-/// difference, each shorter one lowers it by a seventieth.
+/// How long something takes nine times in ten, followed as it changes: the first time is taken as it is, each longer one raises
+/// it by an eighth of the difference, each shorter one lowers it by a seventieth.
 #[derive(Debug, Default)]
 pub(crate) struct Latency {
     micros: AtomicU64,
@@ -66,8 +66,11 @@ impl Latency {
         let took = u64::try_from(took.min(2 * LEAD_MAX).as_micros()).unwrap_or(u64::MAX);
         // Two at once may lose one of both: it is an estimate.
         let before = self.micros.load(Ordering::Relaxed);
-        let after =
-            if took > before { before + (took - before).div_ceil(8) } else { before - (before - took) / 70 };
+        let after = match before {
+            0 => took,
+            _ if took > before => before + (took - before).div_ceil(8),
+            _ => before - (before - took) / 70,
+        };
         self.micros.store(after, Ordering::Relaxed);
     }
 

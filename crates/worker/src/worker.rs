@@ -13,6 +13,7 @@ use longhaul_limiter::{Clock, LaneRules, Limits};
 use longhaul_pipeline::{FailureClass, Job, Outcome, Pipeline, Reason, RunResult};
 use longhaul_queue_core::{LEAD_MAX, LeasedJob, Settlement, Started, Verdict, WorkQueue};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, field, info_span};
 
 use crate::context::{Answered, JobContext, SentBack};
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) lines: Arc<Lines>,
     pub(crate) waits: Waits,
     pub(crate) starts: Starts,
+    /// What is being written to the durable cache, which no try waits for.
+    pub(crate) cache_writes: TaskTracker,
     /// From a lease's grant to its reply, once a batch: all jobs of a batch are equally late by it.
     pub(crate) replies: Latency,
     /// From a lease's reply, or from when a worker was free, to the moment at which its holder is ready to start.
@@ -124,6 +127,7 @@ impl Worker {
             lines,
             waits,
             starts: Starts::default(),
+            cache_writes: TaskTracker::new(),
             replies: Latency::default(),
             leases: Latency::default(),
             answers: Latency::default(),
@@ -138,7 +142,7 @@ impl Worker {
         (self.shared.replies.lead() + self.shared.leases.lead()).min(LEAD_MAX)
     }
 
-    /// The queue has answered a lease, so long after it decided.
+    /// The queue has answered a lease, so long after it decided, or has made another commit before the first lease.
     pub fn answered(&self, age: Duration) {
         self.shared.replies.observe(age);
     }

@@ -23,7 +23,7 @@ use super::tx::Tx;
 use crate::{Epoch, ErrorKind, QueueError, Result};
 
 /// At most so many calls in one transaction.
-const GROUP_MAX: usize = 64;
+const GROUP_MAX: usize = 256;
 /// A transaction takes no further call after so long,
 const GROUP_TIME: Duration = Duration::from_millis(400);
 /// or, if another process waits for its turn, after so long.
