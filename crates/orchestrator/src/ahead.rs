@@ -1,7 +1,9 @@
-//! Jobs that are leased and wait for a worker, so that a worker that becomes free need not wait for the queue.
+//! Jobs that are leased and wait for their time or for a worker, so that a worker that becomes free need not wait for the
+//! queue.
 //!
-//! Only lanes without cap and pace give ahead. What is not started soon is given back: other processes may have
-//! workers for it, and a pause or a closure is to hold within a moment (INV-COOLDOWN).
+//! Lanes without cap and pace give ahead. From the others a process that starts late leases as many as its workers will have
+//! become free for by then. What is not started soon is given back: other processes may have workers for it, and a pause or a
+//! closure is to hold within a moment (INV-COOLDOWN).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -204,7 +206,7 @@ impl Ahead {
 
     /// Takes out what has waited for too long, or everything if nothing is to be started any more.
     pub(crate) fn give_back(&mut self, now: Duration, everything: bool) -> Vec<LeasedJob> {
-        // The oldest is first, so there is nothing behind one that is in time.
+        // The first has waited longest beyond its time, so there is nothing behind one that is in time.
         while self.jobs.front().is_some_and(|waiting| everything || waiting.is_late(now)) {
             self.late.extend(self.jobs.pop_front().map(|waiting| waiting.leased));
         }
