@@ -140,7 +140,7 @@ impl Bounds {
         (open_at <= now + horizon).then(|| open_at.max(soonest))
     }
 
-    /// How long the first and the last of so many starts are apart at least; nothing where nothing binds them.
+    /// The shortest time from the first to the last of `starts` starts; zero where no window and no host binds them.
     pub fn lasts(&self, starts: u64) -> Duration {
         let starts = u32::try_from(starts).unwrap_or(u32::MAX);
         let windows = self.windows.iter().map(|counted| {

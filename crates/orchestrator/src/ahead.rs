@@ -19,13 +19,13 @@ const MOST: usize = 512;
 /// No more is held than was lately done within this time, so that slow jobs are not held ahead at all.
 const HORIZON: Duration = Duration::from_millis(50);
 
-/// By how much a job moves the time that jobs are taken to last.
+/// A job that ends moves the measured job time by one part in this many.
 const JOB_WEIGHT: u32 = 16;
 
-/// A job that was held for so much longer than it had to wait for its time is given back.
+/// The queue gets a job back that is still held this long after its time.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// For so short a time a job waits with its worker: that costs less than to wake up for it.
+/// A job gets its worker this long before its time: a worker that waits costs less than a wake-up of the dispatcher.
 const MOMENT: Duration = Duration::from_millis(25);
 
 /// While workers have jobs ahead of them, settlements wait at most this long for company: a commit costs about as much for
@@ -145,8 +145,8 @@ impl Ahead {
         self.job_time
     }
 
-    /// How many more jobs than there are workers are worth holding, where so many are at work: those that are leased now
-    /// start `lead` later, when others have ended. No more than workers start within that time.
+    /// Jobs to lease beyond the free workers, while `running` jobs are at work. A job that is leased now starts `lead` later,
+    /// and by then some of those at work have ended. At most what the workers can start within `lead`.
     pub(crate) fn free_soon(&self, workers: usize, running: usize, lead: Duration) -> usize {
         let Some(job_time) = self.job_time else { return 0 };
         let turns = lead.as_secs_f64() / job_time.as_secs_f64().max(1e-3);
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_late_process_leases_for_the_workers_that_will_be_free_by_then() {
         let mut ahead = Ahead::default();
-        assert_eq!(ahead.free_soon(8, 8, ms(150)), 0, "nobody knows how long jobs last");
+        assert_eq!(ahead.free_soon(8, 8, ms(150)), 0, "no job has ended yet");
         ahead.ended(ms(1_000), ms(300));
         assert_eq!(ahead.free_soon(8, 8, ms(150)), 4);
         assert_eq!(ahead.free_soon(8, 8, ms(10)), 0);

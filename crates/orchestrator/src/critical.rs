@@ -1,4 +1,4 @@
-//! Looks, once in a while, which lanes bound the run, so that they are asked before the others.
+//! Finds the lanes that bound the run, once in a while, so that leases ask them before the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 
 use crate::shared::Shared;
 
-/// Time between two looks,
+/// Shortest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// or so many times as long as one takes.
+/// Time between two looks, in lengths of the last one, where that is longer: they take at most a fiftieth of a core.
 const LOOK_SHARE: u32 = 50;
 /// What was found, and the look that is under way.
 #[derive(Debug)]
@@ -36,13 +36,13 @@ impl CriticalLanes {
         }
     }
 
-    /// What a lease of so many jobs asks for out of turn.
+    /// What a lease of `max` jobs asks for out of turn.
     pub(crate) fn of(&self, max: usize) -> Critical {
         self.turns.of(max)
     }
 
-    /// What a lease gave. Where it gave all that was asked for, more lanes may be open than workers are free, so that it
-    /// matters which comes first: then somebody looks, if nobody did lately and it is known how long jobs last.
+    /// Takes note of what a lease gave. A lease that gave `all` it asked for may have left open lanes behind, so the order of
+    /// lanes matters: then this starts the next look, if it is due and a job time has been measured.
     pub(crate) fn given(
         &mut self,
         shared: &Arc<Shared>,

@@ -14,11 +14,11 @@ use longhaul_limiter::{Bounds, HostPace, Lane, LaneRules, Role};
 
 use crate::LeasedJob;
 
-/// So many lanes are named at most.
+/// Most lanes that a survey names.
 const MOST: usize = 32;
-/// One worker in so many may be kept idle until a critical lane opens,
+/// Workers for each critical lane, at least, for one of them to wait until that lane opens.
 const WAITING_SHARE: usize = 8;
-/// which is no further away than this.
+/// Longest time that a worker waits for a critical lane to open.
 const HORIZON: Duration = Duration::from_millis(250);
 
 /// Lanes whose jobs a lease takes before it goes by turns.
@@ -26,7 +26,7 @@ const HORIZON: Duration = Duration::from_millis(250);
 pub struct Critical {
     /// That which lasts longest first.
     pub lanes: Arc<[Lane]>,
-    /// At most so many jobs come from them out of turn.
+    /// Most jobs that come from them out of turn.
     pub most: usize,
     /// A start in them is granted so far ahead, although a worker then waits for it; no further than a quarter of a second,
     /// less what a start may be late.
@@ -58,7 +58,7 @@ impl<'t> Survey<'t> {
         Self { throughput, queued: 0, longest: BinaryHeap::new() }
     }
 
-    /// So many jobs are queued for a lane, which gives no more slots than `cap`, and whose host asks for a pace.
+    /// Adds a lane with `queued` jobs, its cap, and the pace that its host asks for.
     pub fn count(&mut self, lane: Lane, queued: u64, cap: Option<u32>, host: Option<HostPace>) {
         self.queued += queued;
         if lane.is_none() || queued == 0 {
@@ -84,7 +84,7 @@ impl<'t> Survey<'t> {
             .collect()
     }
 
-    /// How long one worker needs for so many jobs.
+    /// Time that one worker needs for this number of jobs.
     fn time(&self, jobs: u64) -> Duration {
         self.throughput.job_time.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX))
     }
@@ -101,7 +101,7 @@ pub struct CriticalTurns {
 }
 
 impl CriticalTurns {
-    /// For a process with so many workers.
+    /// The turns of a process with this number of workers.
     pub fn new(workers: usize) -> Self {
         Self { workers, lanes: Arc::default(), names: BTreeSet::new(), credit: 0 }
     }
@@ -112,7 +112,7 @@ impl CriticalTurns {
         self.lanes = lanes.into();
     }
 
-    /// What a request for so many jobs names.
+    /// What a request for `max` jobs names.
     pub fn of(&self, max: usize) -> Critical {
         let most = self.credit.min(max.div_ceil(2));
         if most == 0 || self.lanes.is_empty() {

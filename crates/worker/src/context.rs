@@ -44,7 +44,7 @@ pub struct Answered {
     pub at: Duration,
     /// How old the store's decision was then.
     pub age: Duration,
-    /// When a worker was free for the job; at the reply if one was then. What it waited for that is no lateness of the process.
+    /// When a worker was free for the job, not before the reply. The process is not late by the wait for it.
     pub free_at: Duration,
 }
 

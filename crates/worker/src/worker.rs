@@ -142,7 +142,7 @@ impl Worker {
         (self.shared.replies.lead() + self.shared.leases.lead()).min(LEAD_MAX)
     }
 
-    /// The queue has answered a lease, so long after it decided, or has made another commit before the first lease.
+    /// Takes note that the queue answered `age` after it decided: a lease, or the call that joined the process.
     pub fn answered(&self, age: Duration) {
         self.shared.replies.observe(age);
     }
