@@ -216,6 +216,9 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "a test fails by panicking")]
+    use longhaul_queue_core::{ArtifactId, Class, JobId, Lane, LeaseToken, Place, Role};
+
     use super::*;
 
     fn ms(length: u64) -> Duration {
@@ -235,6 +238,45 @@ mod tests {
         assert_eq!(ahead.free_soon(8, 8, ms(150)), 8, "all that are at work end before");
         assert_eq!(ahead.free_soon(8, 0, ms(150)), 0);
         assert_eq!(ahead.free_soon(8, 100, ms(125)), 16, "in that time they run twice");
+    }
+
+    fn waiting(number: i64, start_after: Duration, is_critical: bool) -> Waiting {
+        let leased = LeasedJob {
+            token: LeaseToken { job: JobId(number), fence: 1 },
+            artifact_id: ArtifactId::new(number.to_string()).expect("an id"),
+            payload: String::new(),
+            resolver_hint: None,
+            place: Place::new(Lane::NONE, Role::Artifact),
+            priority: Class::default(),
+            attempts: 0,
+            losses: 0,
+            throttles: 0,
+            max_attempts: None,
+            checkpoint: None,
+            start_after,
+            start_within: start_after + ms(50),
+            paced: true,
+        };
+        let answered = Answered { at: ms(1_000), age: Duration::ZERO, free_at: ms(1_000) };
+        Waiting { leased, answered, cancel: CancellationToken::new(), is_critical }
+    }
+
+    #[test]
+    fn a_job_gets_its_worker_when_its_time_comes_and_a_critical_one_at_once() {
+        let mut ahead = Ahead::default();
+        for (number, after, is_critical) in [(1, 150, false), (2, 10, false), (3, 200, true), (4, 100, false)]
+        {
+            ahead.push(waiting(number, ms(after), is_critical));
+        }
+        let popped = |ahead: &mut Ahead, now| {
+            let next = std::iter::from_fn(|| ahead.pop_in_time(now));
+            next.map(|waiting| waiting.leased.token.job.0).collect::<Vec<_>>()
+        };
+        assert_eq!(popped(&mut ahead, ms(1_000)), [2, 3]);
+        assert_eq!(ahead.deadline(ms(1_000), (0, 2, 9), ms(1), false), Some(ms(1_075)));
+        assert_eq!(popped(&mut ahead, ms(1_075)), [4]);
+        assert_eq!(ahead.give_back(ms(1_124), false), []);
+        assert_eq!(ahead.give_back(ms(1_375), false).len(), 1, "patience with it has ended");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::shared::Shared;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Time between two looks, in lengths of the last one, where that is longer: they take at most a fiftieth of a core.
 const LOOK_SHARE: u32 = 50;
+
 /// What was found, and the look that is under way.
 #[derive(Debug)]
 pub(crate) struct CriticalLanes {
